@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of counts as LEB128 varints, vectorised.
+
+Owns the count block of docs/spec/windows.md: unsigned LEB128, shortest form, one after
+another. It does not know what is counted.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_contract.errors import WindowError
+
+MAX_COUNT = 2**53 - 1
+_MAX_VARINT_BYTES = 8
+_CONTINUE = 0x80
+_SHIFT = 7
+
+Int64 = NDArray[np.int64]
+
+
+def encode_counts(counts: Int64) -> bytes:
+    """Encode non-negative ``counts`` (int64 [n]).
+
+    Raises:
+        WindowError: A count is negative or above 2**53 - 1.
+
+    >>> encode_counts(np.array([1, 300], np.int64)).hex()
+    '01ac02'
+    """
+    low, high = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
+    if low < 0 or high > MAX_COUNT:
+        msg = f"counts: expected 0 to {MAX_COUNT}, found {low} to {high}"
+        raise WindowError(msg)
+    if high < _CONTINUE:
+        return counts.astype(np.uint8).tobytes()
+    width = -(-high.bit_length() // _SHIFT)
+    shifts = np.arange(width, dtype=np.int64) * _SHIFT
+    groups = (counts[:, np.newaxis] >> shifts) & (_CONTINUE - 1)
+    lengths = np.maximum((counts[:, np.newaxis] >> shifts > 0).sum(axis=1), 1)
+    used = np.arange(width) < lengths[:, np.newaxis]
+    more = np.arange(width) < lengths[:, np.newaxis] - 1
+    return (groups | (more * _CONTINUE))[used].astype(np.uint8).tobytes()
+
+
+def decode_counts(data: bytes, expected: int) -> Int64:
+    """Decode exactly ``expected`` counts.
+
+    Returns:
+        int64 [expected].
+
+    Raises:
+        WindowError: Another number of counts, a count above 2**53 - 1, or a count that
+            is not in its shortest form.
+    """
+    raw = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(raw < _CONTINUE)
+    if len(ends) != expected or (expected and ends[-1] != len(raw) - 1):
+        msg = f"counts: expected {expected}, found {len(ends)} in {len(raw)} bytes"
+        raise WindowError(msg)
+    if len(ends) == len(raw):
+        return raw.astype(np.int64)
+    starts = np.empty_like(ends)
+    starts[0] = 0
+    np.add(ends[:-1], 1, out=starts[1:])
+    lengths = ends - starts + 1
+    width = int(lengths.max())
+    if width > _MAX_VARINT_BYTES or ((raw[ends] == 0) & (lengths > 1)).any():
+        msg = f"counts: a count is longer than {_MAX_VARINT_BYTES} bytes, or padded"
+        raise WindowError(msg)
+    positions = np.arange(len(raw)) - np.repeat(starts, lengths)
+    parts = (raw & (_CONTINUE - 1)).astype(np.int64) << (positions * _SHIFT)
+    counts = np.add.reduceat(parts, starts)
+    if int(counts.max()) > MAX_COUNT:
+        msg = f"counts: expected at most {MAX_COUNT}, found {int(counts.max())}"
+        raise WindowError(msg)
+    return counts
