@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pre- and post-processing that calibration and inference must do alike."""
+
+from edge_contract.steps.framer import Frame, Framer
+from edge_contract.steps.post import apply_post, check_post
+
+__all__ = ["Frame", "Framer", "apply_post", "check_post"]

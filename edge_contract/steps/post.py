@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps from a model's raw output to class probabilities.
+
+A step is a JSON object with its name under ``step`` and its numbers as decimal
+strings. Unknown steps are refused, never skipped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_contract.errors import StepError
+
+Float32 = NDArray[np.float32]
+StepSpec = Mapping[str, str]
+
+
+def softmax(logits: Float32) -> Float32:
+    """Turn logits (float32 [n, K]) into probabilities.
+
+    >>> softmax(np.array([[0.0, 0.0]], np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: Float32 = exponent / exponent.sum(axis=-1, keepdims=True)
+    return result
+
+
+def sigmoid_pair(logits: Float32) -> Float32:
+    """Turn one logit (float32 [n, 1]) into the probabilities of two classes."""
+    positive = 1 / (1 + np.exp(-logits))
+    result: Float32 = np.concatenate((1 - positive, positive), axis=-1)
+    return result
+
+
+_POST: dict[str, Callable[[Float32], Float32]] = {
+    "softmax": softmax,
+    "sigmoid_pair": sigmoid_pair,
+}
+
+
+def check_post(steps: Sequence[StepSpec]) -> None:
+    """Refuse steps that this version does not know.
+
+    Raises:
+        StepError: A step is unknown or has unknown parameters.
+    """
+    for step in steps:
+        if step.get("step") not in _POST or set(step) != {"step"}:
+            msg = f"post-processing: expected one of {sorted(_POST)}, found {step!r}"
+            raise StepError(msg, next_step="update this program")
+
+
+def apply_post(steps: Sequence[StepSpec], outputs: Float32) -> Float32:
+    """Apply checked ``steps`` to raw outputs, float32 [n, K]."""
+    for step in steps:
+        outputs = _POST[step["step"]](outputs)
+    return outputs
