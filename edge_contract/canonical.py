@@ -36,7 +36,7 @@ def sha256_hex(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def encode_cbor(value: Any) -> bytes:  # noqa: ANN401 - any CBOR value
+def encode_cbor(value: Any) -> bytes:
     """Encode ``value`` (int, bool, None, str, bytes, list, dict) canonically.
 
     Raises:
@@ -60,7 +60,7 @@ def decode_cbor(
     *,
     max_bytes: int,
     max_depth: int = MAX_DEPTH,
-) -> Any:  # noqa: ANN401 - any CBOR value
+) -> Any:
     """Decode canonical CBOR.
 
     Args:
@@ -147,7 +147,7 @@ def _read_argument(
     return int.from_bytes(data[position : position + size], "big"), position + size
 
 
-def encode_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+def encode_json(value: Any) -> bytes:
     """Encode ``value`` as canonical JSON: UTF-8, sorted keys, no spaces, no floats.
 
     Raises:
@@ -171,7 +171,7 @@ def encode_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
         raise CanonicalError(msg) from error
 
 
-def decode_json(data: bytes, *, max_bytes: int) -> Any:  # noqa: ANN401
+def decode_json(data: bytes, *, max_bytes: int) -> Any:
     """Decode canonical JSON.
 
     Raises:

@@ -101,7 +101,7 @@ class Enrolment:
             os.fsync(stream.fileno())
 
 
-def _from_wire(wire: Any) -> Enrolment:  # noqa: ANN401 - untrusted
+def _from_wire(wire: Any) -> Enrolment:
     if wire["format"] != FORMAT:
         msg = f"expected format {FORMAT}, found {wire['format']!r}"
         raise ValueError(msg)
@@ -122,10 +122,12 @@ def _from_wire(wire: Any) -> Enrolment:  # noqa: ANN401 - untrusted
     if len(enrolment.key) != KEY_BYTES or url.scheme not in {"http", "https"}:
         msg = "expected a key of 32 bytes and an http or https address"
         raise ValueError(msg)
-    if type(port) is not int or not 0 < port < 65536:  # noqa: PLR2004 - a port
+    if type(port) is not int or not 0 < port < 65536:
         msg = f"expected a port, found {port!r}"
         raise ValueError(msg)
-    if type(enrolment.broker_host) is not str or (pin is not None and type(pin) is not str):
+    if type(enrolment.broker_host) is not str or (
+        pin is not None and type(pin) is not str
+    ):
         msg = "expected a host name and a certificate pin"
         raise TypeError(msg)
     _ = enrolment.keys  # refuses a bad epoch

@@ -89,9 +89,9 @@ def _mac(key: bytes, aad: str, body: bytes) -> bytes:
 def _byte_string_head(length: int) -> bytes:
     if length < _IMMEDIATE_END - _SHORT_STRING:
         return bytes([_SHORT_STRING + length])
-    if length <= 0xFF:  # noqa: PLR2004 - one byte
+    if length <= 0xFF:
         return bytes([0x58, length])
-    if length <= 0xFFFF:  # noqa: PLR2004 - two bytes
+    if length <= 0xFFFF:
         return b"\x59" + length.to_bytes(2, "big")
     return b"\x5a" + length.to_bytes(4, "big")
 

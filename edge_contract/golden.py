@@ -149,7 +149,7 @@ def signal_to_noise_db(
 def _disagreements(
     golden: NDArray[np.float64], actual: NDArray[np.float64], margin: float
 ) -> int:
-    if golden.shape[1] < 2:  # noqa: PLR2004 - no second output to lead over
+    if golden.shape[1] < 2:
         return 0
     ordered = np.partition(golden, -2, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > margin
@@ -161,7 +161,7 @@ def _array_to_wire(array: Float32) -> list[Any]:
     return [list(array.shape), array.astype("<f4").tobytes()]
 
 
-def _array_from_wire(wire: Any) -> Float32:  # noqa: ANN401 - untrusted
+def _array_from_wire(wire: Any) -> Float32:
     shape, data = wire
     if not all(type(one) is int and one > 0 for one in shape):
         msg = f"expected a shape, found {shape!r}"
@@ -169,7 +169,7 @@ def _array_from_wire(wire: Any) -> Float32:  # noqa: ANN401 - untrusted
     return np.frombuffer(data, dtype="<f4").astype(np.float32).reshape(shape)
 
 
-def _from_wire(wire: Any) -> GoldenVectors:  # noqa: ANN401 - untrusted
+def _from_wire(wire: Any) -> GoldenVectors:
     if wire[1] != _FORMAT:
         msg = f"expected format {_FORMAT}, found {wire[1]!r}"
         raise ValueError(msg)

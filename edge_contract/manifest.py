@@ -151,7 +151,7 @@ def check_model_name(name: str) -> str:
     return name
 
 
-def _from_wire(wire: Any) -> Manifest:  # noqa: ANN401 - untrusted
+def _from_wire(wire: Any) -> Manifest:
     if wire["format"] != FORMAT:
         msg = f"expected format {FORMAT}, found {wire['format']!r}"
         raise ValueError(msg)
@@ -179,15 +179,13 @@ def _from_wire(wire: Any) -> Manifest:  # noqa: ANN401 - untrusted
         profile_file=_digest(wire["profile_file"]),
         ref_id=_text(wire["ref_id"]),
         golden_file=_digest(wire["golden_file"]),
-        files={
-            _digest(name): _positive(size) for name, size in wire["files"].items()
-        },
+        files={_digest(name): _positive(size) for name, size in wire["files"].items()},
         lineage=dict(wire["lineage"]),
         metrics=dict(wire["metrics"]),
     )
 
 
-def _variant(one: Any) -> Variant:  # noqa: ANN401 - untrusted
+def _variant(one: Any) -> Variant:
     return Variant(
         id=check_model_name(_text(one["id"])),
         runtime=_text(one["runtime"]),
@@ -228,32 +226,32 @@ def _check(manifest: Manifest) -> None:
         raise ManifestError(msg)
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - untrusted
-    if not isinstance(value, str) or not 1 <= len(value) <= 256:  # noqa: PLR2004
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 256:
         msg = f"expected a text, found {value!r}"
         raise ValueError(msg)
     return value
 
 
-def _texts(value: Any) -> dict[str, str]:  # noqa: ANN401 - untrusted
+def _texts(value: Any) -> dict[str, str]:
     return {_text(key): _text(one) for key, one in value.items()}
 
 
-def _list(value: Any) -> list[Any]:  # noqa: ANN401 - untrusted
+def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         msg = f"expected a list, found {value!r}"
         raise TypeError(msg)
     return value
 
 
-def _positive(value: Any) -> int:  # noqa: ANN401 - untrusted
+def _positive(value: Any) -> int:
     if type(value) is not int or not 1 <= value < 2**53:
         msg = f"expected a positive integer, found {value!r}"
         raise ValueError(msg)
     return value
 
 
-def _shape(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - untrusted
+def _shape(value: Any) -> tuple[int, ...]:
     shape = tuple(_positive(one) for one in _list(value))
     if any(one > _MAX_DIMENSION for one in shape):
         msg = f"a dimension passes {_MAX_DIMENSION}"
@@ -261,7 +259,7 @@ def _shape(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - untrusted
     return shape
 
 
-def _digest(value: Any) -> str:  # noqa: ANN401 - untrusted
+def _digest(value: Any) -> str:
     if not isinstance(value, str) or not _DIGEST.fullmatch(value):
         msg = f"expected a sha256 in hex, found {value!r}"
         raise ValueError(msg)

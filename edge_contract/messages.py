@@ -250,4 +250,3 @@ def _known(kinds: dict[str, type], kind: str) -> type:
         msg = f"message: expected one of {', '.join(kinds)}, found {kind!r}"
         raise MessageError(msg)
     return kinds[kind]
-

@@ -239,7 +239,7 @@ def _numbers(one: FeatureReference) -> list[float]:
     ]
 
 
-def _from_wire(wire: Any) -> ReferenceProfile:  # noqa: ANN401 - untrusted
+def _from_wire(wire: Any) -> ReferenceProfile:
     if wire[1] != _FORMAT:
         msg = f"expected format {_FORMAT}, found {wire[1]!r}"
         raise ValueError(msg)
@@ -265,9 +265,9 @@ def _from_wire(wire: Any) -> ReferenceProfile:  # noqa: ANN401 - untrusted
     )
 
 
-def _feature_from_wire(one: Any) -> FeatureReference:  # noqa: ANN401 - untrusted
+def _feature_from_wire(one: Any) -> FeatureReference:
     numbers = np.frombuffer(one[5], dtype="<f4")
-    if len(numbers) != 8 or not np.isfinite(numbers).all():  # noqa: PLR2004
+    if len(numbers) != 8 or not np.isfinite(numbers).all():
         msg = "expected 8 finite numbers a feature"
         raise ValueError(msg)
     mean, sd, low, high, *variances = (float(number) for number in numbers)
@@ -326,7 +326,7 @@ def _pack(values: Float32 | Float64) -> bytes:
     return values.astype("<f4").tobytes()
 
 
-def _unpack(data: Any) -> Float32:  # noqa: ANN401 - untrusted
+def _unpack(data: Any) -> Float32:
     values = np.frombuffer(data, dtype="<f4").astype(np.float32)
     if not np.isfinite(values).all():
         msg = "expected finite edges"
@@ -334,19 +334,19 @@ def _unpack(data: Any) -> Float32:  # noqa: ANN401 - untrusted
     return values
 
 
-def _counts(values: Any) -> Int64:  # noqa: ANN401 - untrusted
+def _counts(values: Any) -> Int64:
     return np.array([_count(one) for one in values], dtype=np.int64)
 
 
-def _count(value: Any) -> int:  # noqa: ANN401 - untrusted
+def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
         msg = f"expected a count, found {value!r}"
         raise ValueError(msg)
     return value
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - untrusted
-    if not isinstance(value, str) or not 1 <= len(value) <= 64:  # noqa: PLR2004
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 64:
         msg = f"expected a text of 1 to 64 characters, found {value!r}"
         raise ValueError(msg)
     return value

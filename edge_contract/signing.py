@@ -19,8 +19,8 @@ PUBLIC_KEY_BYTES: Final = 32
 
 def generate_key() -> tuple[bytes, bytes]:
     """Return a new private key and its public key, both PEM."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     private = ed25519.Ed25519PrivateKey.generate()
     return (
@@ -45,8 +45,8 @@ def sign(private_pem: bytes, message: bytes) -> tuple[bytes, bytes]:
     Raises:
         KeyFormatError: Not an unencrypted Ed25519 private key in PEM.
     """
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     try:
         private = serialization.load_pem_private_key(private_pem, password=None)
@@ -62,8 +62,8 @@ def sign(private_pem: bytes, message: bytes) -> tuple[bytes, bytes]:
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Return whether ``signature`` over ``message`` verifies under a raw public key."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     try:
         key = ed25519.Ed25519PublicKey.from_public_bytes(public)

@@ -158,10 +158,9 @@ class StatisticsBuilder:
             WindowError: The rows have another number of features.
         """
         layout = self._layout
-        if rows.ndim != 2 or rows.shape[1] != layout.features:  # noqa: PLR2004
+        if rows.ndim != 2 or rows.shape[1] != layout.features:
             msg = (
-                f"rows: expected shape [n, {layout.features}], "
-                f"found {list(rows.shape)}"
+                f"rows: expected shape [n, {layout.features}], found {list(rows.shape)}"
             )
             raise WindowError(msg)
         if not len(rows):
@@ -182,9 +181,7 @@ class StatisticsBuilder:
             if previous is not None:
                 counts[layout.repeat] += rows[0] == previous
         mean, m2 = _moments(rows, finite, valid)
-        block = WindowStatistics(
-            self._sum.ref_id, len(rows), 0, 0, counts, mean, m2
-        )
+        block = WindowStatistics(self._sum.ref_id, len(rows), 0, 0, counts, mean, m2)
         self._sum = merge(self._sum, block, layout)
 
     def add_outputs(self, probabilities: Float32) -> None:
@@ -197,7 +194,7 @@ class StatisticsBuilder:
             WindowError: Another number of classes.
         """
         layout, outputs = self._layout, self._profile.outputs
-        if probabilities.ndim != 2 or probabilities.shape[1] != layout.labels:  # noqa: PLR2004
+        if probabilities.ndim != 2 or probabilities.shape[1] != layout.labels:
             msg = (
                 f"outputs: expected shape [n, {layout.labels}], "
                 f"found {list(probabilities.shape)}"

@@ -179,7 +179,7 @@ def encode_blocks(statistics: WindowStatistics) -> tuple[bytes, bytes]:
     return encode_counts(counts), encode_moments(statistics)
 
 
-def _check_body(body: dict[Any, Any], lost: Any, covers: Any) -> None:  # noqa: ANN401
+def _check_body(body: dict[Any, Any], lost: Any, covers: Any) -> None:
     numbers = [body[key] for key in _INTEGERS]
     numbers.append(lost)
     if type(covers) is list and len(covers) <= MAX_COVERS:

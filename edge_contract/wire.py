@@ -8,7 +8,6 @@ with a default takes that default. It does not know the messages; see ``messages
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from typing import Any
 
 from edge_contract.canonical import decode_cbor, encode_cbor
@@ -28,7 +27,7 @@ class Kind:
     check: Callable[[Any], Any]
 
 
-def at(key: int, kind: Kind, **options: Any) -> Any:  # noqa: ANN401 - as field()
+def at(key: int, kind: Kind, **options: Any) -> Any:
     """Declare a dataclass field that travels under ``key``."""
     return field(metadata={"key": key, "kind": kind}, **options)
 
@@ -38,33 +37,33 @@ def _require(*, condition: bool) -> None:
         raise ValueError
 
 
-def _integer(value: Any) -> int:  # noqa: ANN401 - untrusted
+def _integer(value: Any) -> int:
     _require(condition=type(value) is int and 0 <= value <= _MAX_INTEGER)
     return int(value)
 
 
-def _boolean(value: Any) -> bool:  # noqa: ANN401 - untrusted
+def _boolean(value: Any) -> bool:
     _require(condition=type(value) is bool)
     return bool(value)
 
 
-def _mapping(value: Any, check: Callable[[Any], Any]) -> dict[str, Any]:  # noqa: ANN401
+def _mapping(value: Any, check: Callable[[Any], Any]) -> dict[str, Any]:
     _require(condition=type(value) is dict and len(value) <= _MAX_ENTRIES)
     for key in value:
         _require(condition=type(key) is str and 0 < len(key) <= _TEXT_KEY_CHARACTERS)
     return {key: check(one) for key, one in value.items()}
 
 
-def _argument(value: Any) -> Any:  # noqa: ANN401 - untrusted
+def _argument(value: Any) -> Any:
     if type(value) is list:
         _require(condition=len(value) <= _MAX_ENTRIES)
         return [_scalar(one) for one in value]
     return _scalar(value)
 
 
-def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - untrusted
+def _scalar(value: Any) -> Scalar:
     if type(value) is str:
-        _require(condition=len(value) <= 1024)  # noqa: PLR2004 - the bound itself
+        _require(condition=len(value) <= 1024)
         return value
     if type(value) is int:
         _require(condition=-_MAX_INTEGER <= value <= _MAX_INTEGER)
@@ -76,7 +75,7 @@ def _scalar(value: Any) -> Scalar:  # noqa: ANN401 - untrusted
 def exact_bytes(length: int) -> Kind:
     """Return the kind of byte strings of exactly ``length``."""
 
-    def check(value: Any) -> bytes:  # noqa: ANN401 - untrusted
+    def check(value: Any) -> bytes:
         _require(condition=type(value) is bytes and len(value) == length)
         return bytes(value)
 
@@ -86,7 +85,7 @@ def exact_bytes(length: int) -> Kind:
 def text(longest: int, *, among: tuple[str, ...] = ()) -> Kind:
     """Return the kind of texts up to ``longest`` characters, or of the given words."""
 
-    def check(value: Any) -> str:  # noqa: ANN401 - untrusted
+    def check(value: Any) -> str:
         _require(condition=type(value) is str and len(value) <= longest)
         _require(condition=not among or value in among)
         return str(value)
@@ -103,7 +102,7 @@ def mapping(kind: Kind) -> Kind:
 def sequence(kind: Kind, longest: int) -> Kind:
     """Return the kind of tuples (CBOR arrays) of ``kind``."""
 
-    def check(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - untrusted
+    def check(value: Any) -> tuple[Any, ...]:
         _require(condition=type(value) is list and len(value) <= longest)
         return tuple(kind.check(one) for one in value)
 
@@ -113,7 +112,7 @@ def sequence(kind: Kind, longest: int) -> Kind:
 def record(*kinds: Kind) -> Kind:
     """Return the kind of fixed-length tuples with one kind an element."""
 
-    def check(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - untrusted
+    def check(value: Any) -> tuple[Any, ...]:
         _require(condition=type(value) is list and len(value) == len(kinds))
         return tuple(kind.check(one) for kind, one in zip(kinds, value, strict=True))
 
@@ -123,7 +122,7 @@ def record(*kinds: Kind) -> Kind:
 def bounded_bytes(longest: int) -> Kind:
     """Return the kind of byte strings up to ``longest``."""
 
-    def check(value: Any) -> bytes:  # noqa: ANN401 - untrusted
+    def check(value: Any) -> bytes:
         _require(condition=type(value) is bytes and len(value) <= longest)
         return bytes(value)
 
@@ -136,7 +135,6 @@ SCALAR = Kind("a text, integer, boolean or null", _scalar)
 ARGUMENT = Kind("a scalar or a list of scalars", _argument)
 
 
-@cache
 def _layout(cls: type) -> tuple[tuple[str, int, Kind, bool], ...]:
     return tuple(
         (
@@ -149,7 +147,7 @@ def _layout(cls: type) -> tuple[tuple[str, int, Kind, bool], ...]:
     )
 
 
-def to_wire(message: Any) -> bytes:  # noqa: ANN401 - any declared dataclass
+def to_wire(message: Any) -> bytes:
     """Encode a dataclass whose fields were declared with ``at``.
 
     Raises:
@@ -163,7 +161,7 @@ def to_wire(message: Any) -> bytes:  # noqa: ANN401 - any declared dataclass
     return encode_cbor(body)
 
 
-def from_wire(cls: type, data: bytes, max_bytes: int) -> Any:  # noqa: ANN401
+def from_wire(cls: type, data: bytes, max_bytes: int) -> Any:
     """Decode a dataclass whose fields were declared with ``at``.
 
     Raises:
@@ -187,7 +185,7 @@ def from_wire(cls: type, data: bytes, max_bytes: int) -> Any:  # noqa: ANN401
     return cls(**values)
 
 
-def _checked(cls: type, name: str, kind: Kind, value: Any) -> Any:  # noqa: ANN401
+def _checked(cls: type, name: str, kind: Kind, value: Any) -> Any:
     try:
         return kind.check(value)
     except ValueError as error:
@@ -198,7 +196,7 @@ def _checked(cls: type, name: str, kind: Kind, value: Any) -> Any:  # noqa: ANN4
         raise MessageError(msg) from error
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any field value
+def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
     return value

@@ -60,7 +60,7 @@ class Framer:
             StepError: Another number of columns than before, or not two dimensions.
         """
         rows = np.asarray(rows, dtype=np.float32)
-        if rows.ndim != 2 or (  # noqa: PLR2004 - rows by columns
+        if rows.ndim != 2 or (
             self._held is not None and rows.shape[1] != self._held.shape[1]
         ):
             expected = "C" if self._held is None else self._held.shape[1]
