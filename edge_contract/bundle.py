@@ -8,10 +8,11 @@ that the manifest does not name, and checks each file's digest before returning 
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +45,7 @@ _READ_ERRORS = (
     RuntimeError,
     ValueError,
     EOFError,
-    KeyError,
-    IndexError,
+    LookupError,
     OverflowError,
 )
 
@@ -115,10 +115,8 @@ class Bundle:
         if size > max_bytes:
             msg = f"bundle {path.name}: expected at most {max_bytes} bytes"
             raise BundleFormatError(f"{msg}, found {size}")
-        try:
+        with _as_format_error(path):
             archive = zipfile.ZipFile(path)
-        except _READ_ERRORS as error:
-            raise _format_error(path, str(error)) from error
         try:
             _check_entries(path, archive, size)
             data = _read_entry(path, archive, _MANIFEST, MAX_MANIFEST_BYTES)
@@ -287,10 +285,21 @@ def _read_entry(
 ) -> bytes:
     if archive.getinfo(name).file_size > max_bytes:
         raise _format_error(path, f"{name} is longer than {max_bytes} bytes")
-    try:
+    with _as_format_error(path):
         return archive.read(name)
+
+
+@contextlib.contextmanager
+def _as_format_error(path: Path) -> Iterator[None]:
+    """Turn what ``zipfile`` raises on bad bytes into our error."""
+    try:
+        yield
     except _READ_ERRORS as error:
-        raise _format_error(path, f"{name}: {error}") from error
+        raise _format_error(path, str(error)) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # zipfile seeks where a bad offset points
+            raise
+        raise _format_error(path, "an offset points outside the file") from error
 
 
 def _check_digest(digest: str, data: bytes) -> None:

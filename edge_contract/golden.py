@@ -83,7 +83,13 @@ class GoldenVectors:
         try:
             wire = decode_cbor(data, max_bytes=MAX_GOLDEN_BYTES)
             vectors = _from_wire(wire)
-        except (CanonicalError, KeyError, TypeError, ValueError) as error:
+        except (
+            CanonicalError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             msg = f"golden vectors: malformed: {type(error).__name__}: {error}"
             raise GoldenError(msg) from error
         _check(vectors)

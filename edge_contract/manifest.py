@@ -136,7 +136,7 @@ class Manifest:
             raise ManifestError(msg) from error
         try:
             manifest = _from_wire(wire)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             msg = f"manifest: malformed: {type(error).__name__}: {error}"
             raise ManifestError(msg) from error
         _check(manifest)

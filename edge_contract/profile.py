@@ -189,7 +189,7 @@ class ReferenceProfile:
             raise ProfileError(msg) from error
         try:
             profile = _from_wire(wire)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             msg = f"reference profile: malformed: {type(error).__name__}: {error}"
             raise ProfileError(msg) from error
         _check(profile)

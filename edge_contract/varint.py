@@ -54,7 +54,7 @@ def decode_counts(data: bytes, expected: int) -> Int64:
     """
     raw = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(raw < _CONTINUE)
-    if len(ends) != expected or (expected and ends[-1] != len(raw) - 1):
+    if len(ends) != expected or (len(raw) and raw[-1] >= _CONTINUE):
         msg = f"counts: expected {expected}, found {len(ends)} in {len(raw)} bytes"
         raise WindowError(msg)
     if len(ends) == len(raw):

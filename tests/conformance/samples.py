@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The values behind the golden bytes; ``python -m tests.conformance.samples`` writes.
+
+Bytes under ``vectors/`` are never regenerated for a released format: a change here that
+changes them is a new format.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from edge_contract.canonical import encode_cbor, encode_json
+from edge_contract.envelope import seal
+from edge_contract.golden import GoldenVectors, Tolerance
+from edge_contract.keys import DeviceKeys, derive_device_key
+from edge_contract.messages import (
+    Ack,
+    Announce,
+    Birth,
+    Command,
+    Event,
+    Reply,
+    State,
+    UpdateReport,
+    Want,
+    encode_message,
+)
+from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile
+from edge_contract.topics import up_topic
+from edge_contract.window import StatisticsBuilder
+from edge_contract.window_report import WindowReport, encode_blocks
+
+FOLDER = Path(__file__).parent / "vectors"
+BOOT_ID = bytes.fromhex("0102030405060708")
+DIGEST = bytes(range(32))
+MASTER_KEY = bytes(range(100, 132))
+TOPIC = up_topic("default", "watch-3", "window")
+TIME_US = 1_790_000_000_000_000
+
+
+def profile() -> ReferenceProfile:
+    """Two features of four and one bins, two labels."""
+    return ReferenceProfile(
+        kind="series",
+        features=(
+            FeatureReference(
+                "ax",
+                np.array([-1, 0, 1], np.float32),
+                np.array([5, 5, 5, 5], np.int64),
+                1,
+                *(0.0, 1.0, -3.0, 3.0, 0.25, 0.125, 0.5, 0.0625),
+            ),
+            FeatureReference(
+                "constant",
+                np.array([], np.float32),
+                np.array([21], np.int64),
+                0,
+                *(2.0, 0.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0),
+            ),
+        ),
+        outputs=OutputReference(
+            labels=("rest", "é"),
+            class_counts=np.array([3, 4], np.int64),
+            confidence_edges=np.arange(1, 16, dtype=np.float32) / 16,
+            confidence_counts=np.arange(16, dtype=np.int64),
+            confidence_correct=np.zeros(16, dtype=np.int64),
+            margin_edges=np.arange(1, 8, dtype=np.float32) / 8,
+            margin_counts=np.arange(8, dtype=np.int64),
+        ),
+        unit_rows=8,
+        groups=2,
+        triads=(),
+    )
+
+
+def window_report() -> WindowReport:
+    """Three rows with a missing value, and one inference."""
+    reference = profile()
+    builder = StatisticsBuilder(reference)
+    builder.add_rows(np.array([[-5, 2], [0.5, 2], [np.nan, 3]], np.float32))
+    builder.add_outputs(np.array([[0.25, 0.75]], np.float32))
+    count_block, moment_block = encode_blocks(builder.statistics)
+    return WindowReport(
+        BOOT_ID,
+        300,
+        reference.ref_id,
+        DIGEST[:8],
+        TIME_US,
+        300_000_000,
+        12_345_678,
+        clock_synced=True,
+        rows=3,
+        inferences=1,
+        failed=0,
+        lost=2,
+        covers=(298, 299),
+        count_block=count_block,
+        moment_block=moment_block,
+    )
+
+
+def all_vectors() -> dict[str, bytes]:
+    """Return every golden byte string by name."""
+    keys = DeviceKeys.from_device_key(derive_device_key(MASTER_KEY, "watch-3", 2), 2)
+    messages = {
+        "birth": Birth(
+            BOOT_ID, 1, "0.1.0", {"arch": "armv7l", "cores": 4}, {"litert": "2.3.0"},
+            {"main": DIGEST}, {"main": BOOT_ID}, 3, (("a.b", "not here"),), 1, 9,
+            TIME_US, clock_synced=False,
+        ),
+        "event": Event(BOOT_ID, 2, "sensor.stuck", "error", TIME_US, "ax", {"n": -1}),
+        "update": UpdateReport(
+            BOOT_ID, 3, "main", "failed", DIGEST, b"", 4, 1, 77, TIME_US, "ota.x", "y"
+        ),
+        "reply": Reply(BOOT_ID, 4, "c1", accepted=True),
+        "window": window_report(),
+        "state": State(BOOT_ID, online=False, time_us=TIME_US, serving={}),
+        "ack": Ack(1, 2, ((BOOT_ID, 7, b"\x05"),)),
+        "want": Want(2, 3, 4, {"statistics.window": "5m"}, {"site": "lyon"}),
+        "command": Command(3, 4, "c1", "sample", {"head": "0.3"}),
+        "announce": Announce(7, 30),
+    }
+    golden = GoldenVectors(
+        inputs=np.array([[1.5]], np.float32),
+        outputs={"int8": np.array([[0.25, 0.75]], np.float32)},
+        tolerances={"int8": Tolerance("lsb", 0.0078125, 0.05)},
+    )
+    body = window_report().encode()
+    return {
+        **{f"message-{name}": encode_message(one) for name, one in messages.items()},
+        "cbor": encode_cbor({1: [True, None, -2**63], 24: b"\0", "k": "é"}),
+        "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
+        "profile": profile().encoded,
+        "golden": golden.encode(),
+        "key-up": keys.up,
+        "key-down": keys.down,
+        "key-broker": keys.broker_password.encode(),
+        "envelope": seal(body, key=keys.up, epoch=keys.epoch, aad=TOPIC),
+    }
+
+
+def main() -> None:
+    """Write the vectors that do not exist yet."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, data in all_vectors().items():
+        path = FOLDER / f"{name}.hex"
+        if not path.exists():
+            path.write_text(data.hex() + "\n")
+
+
+if __name__ == "__main__":
+    main()
