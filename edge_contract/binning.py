@@ -37,8 +37,9 @@ def equal_mass_edges(values: Float32, bins: int = BINS) -> Float32:
     """
     ordered = np.sort(values.astype(np.float32))
     ranks = (np.arange(1, bins) * len(ordered)) // bins
-    edges = np.unique(ordered[ranks])
-    return edges[edges > ordered[0]]
+    edges: Float32 = np.unique(ordered[ranks])
+    inner: Float32 = edges[edges > ordered[0]]
+    return inner
 
 
 class BinTable:

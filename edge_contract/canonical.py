@@ -88,7 +88,7 @@ def decode_cbor(
     return value
 
 
-def _scan_cbor(data: bytes, max_depth: int) -> None:
+def _scan_cbor(data: bytes, max_depth: int) -> None:  # noqa: C901, PLR0915  one pass
     """Refuse, without building anything, what ``cbor2`` must never see."""
     end = len(data)
     position = 0

@@ -70,10 +70,7 @@ class Enrolment:
             EnrolmentError: Malformed or too large.
         """
         try:
-            if len(data) > MAX_ENROLMENT_BYTES:
-                msg = f"longer than {MAX_ENROLMENT_BYTES} bytes"
-                raise ValueError(msg)
-            return _from_wire(json.loads(data))
+            return _from_wire(_load_bounded(data))
         except (
             ValueError,
             TypeError,
@@ -99,6 +96,13 @@ class Enrolment:
             stream.write(self.to_json())
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _load_bounded(data: bytes) -> Any:
+    if len(data) > MAX_ENROLMENT_BYTES:
+        msg = f"longer than {MAX_ENROLMENT_BYTES} bytes"
+        raise ValueError(msg)
+    return json.loads(data)
 
 
 def _from_wire(wire: Any) -> Enrolment:

@@ -20,9 +20,9 @@ MAX_EPOCH = 0xFFFF
 def hkdf_sha256(
     key: bytes, *, info: bytes, length: int = KEY_BYTES, salt: bytes = b""
 ) -> bytes:
-    """Derive ``length`` bytes from ``key`` (RFC 5869, extract then expand).
+    r"""Derive ``length`` bytes from ``key`` (RFC 5869, extract then expand).
 
-    >>> hkdf_sha256(b"\\x0b" * 22, info=b"", length=8).hex()
+    >>> hkdf_sha256(b"\x0b" * 22, info=b"", length=8).hex()
     '8da4e775a563c18f'
     """
     pseudo_random = hmac.digest(salt or bytes(32), key, "sha256")

@@ -39,7 +39,8 @@ def encode_counts(counts: Int64) -> bytes:
     lengths = np.maximum((counts[:, np.newaxis] >> shifts > 0).sum(axis=1), 1)
     used = np.arange(width) < lengths[:, np.newaxis]
     more = np.arange(width) < lengths[:, np.newaxis] - 1
-    return (groups | (more * _CONTINUE))[used].astype(np.uint8).tobytes()
+    encoded: NDArray[np.uint8] = (groups | (more * _CONTINUE))[used].astype(np.uint8)
+    return encoded.tobytes()
 
 
 def decode_counts(data: bytes, expected: int) -> Int64:

@@ -18,10 +18,12 @@ from edge_contract.messages import (
     Announce,
     Birth,
     Command,
+    DownMessage,
     Event,
     Reply,
     State,
     UpdateReport,
+    UpMessage,
     Want,
     encode_message,
 )
@@ -61,10 +63,10 @@ def profile() -> ReferenceProfile:
         outputs=OutputReference(
             labels=("rest", "é"),
             class_counts=np.array([3, 4], np.int64),
-            confidence_edges=np.arange(1, 16, dtype=np.float32) / 16,
+            confidence_edges=(np.arange(1, 16) / 16).astype(np.float32),
             confidence_counts=np.arange(16, dtype=np.int64),
             confidence_correct=np.zeros(16, dtype=np.int64),
-            margin_edges=np.arange(1, 8, dtype=np.float32) / 8,
+            margin_edges=(np.arange(1, 8) / 8).astype(np.float32),
             margin_counts=np.arange(8, dtype=np.int64),
         ),
         unit_rows=8,
@@ -102,11 +104,21 @@ def window_report() -> WindowReport:
 def all_vectors() -> dict[str, bytes]:
     """Return every golden byte string by name."""
     keys = DeviceKeys.from_device_key(derive_device_key(MASTER_KEY, "watch-3", 2), 2)
-    messages = {
+    messages: dict[str, UpMessage | DownMessage | State | Announce] = {
         "birth": Birth(
-            BOOT_ID, 1, "0.1.0", {"arch": "armv7l", "cores": 4}, {"litert": "2.3.0"},
-            {"main": DIGEST}, {"main": BOOT_ID}, 3, (("a.b", "not here"),), 1, 9,
-            TIME_US, clock_synced=False,
+            BOOT_ID,
+            1,
+            "0.1.0",
+            {"arch": "armv7l", "cores": 4},
+            {"litert": "2.3.0"},
+            {"main": DIGEST},
+            {"main": BOOT_ID},
+            3,
+            (("a.b", "not here"),),
+            1,
+            9,
+            TIME_US,
+            clock_synced=False,
         ),
         "event": Event(BOOT_ID, 2, "sensor.stuck", "error", TIME_US, "ax", {"n": -1}),
         "update": UpdateReport(
@@ -128,7 +140,7 @@ def all_vectors() -> dict[str, bytes]:
     body = window_report().encode()
     return {
         **{f"message-{name}": encode_message(one) for name, one in messages.items()},
-        "cbor": encode_cbor({1: [True, None, -2**63], 24: b"\0", "k": "é"}),
+        "cbor": encode_cbor({1: [True, None, -(2**63)], 24: b"\0", "k": "é"}),
         "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
         "profile": profile().encoded,
         "golden": golden.encode(),

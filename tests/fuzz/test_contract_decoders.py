@@ -2,6 +2,8 @@
 """Only ``EdgeError`` leaves a decoder, whatever the bytes."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,27 +48,30 @@ DECODERS: dict[str, Decoder] = {
     "state": decode_state,
     "announce": decode_announce,
     "window statistics": decode_window,
-    **{f"up {kind}": lambda data, k=kind: decode_up(k, data) for kind in UP_KINDS},
-    **{f"down {kind}": lambda data, k=kind: decode_down(k, data) for kind in DOWN_KINDS},
+    **{f"up {kind}": partial(decode_up, kind) for kind in UP_KINDS},
+    **{f"down {kind}": partial(decode_down, kind) for kind in DOWN_KINDS},
 }
 SCALARS = (
-    st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1)
-    | st.binary(max_size=40) | st.text(max_size=20)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**64), 2**64 - 1)
+    | st.binary(max_size=40)
+    | st.text(max_size=20)
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=8)
-    | st.dictionaries(st.integers(0, 25) | st.text(max_size=6), inner, max_size=12),
+    lambda inner: (
+        st.lists(inner, max_size=8)
+        | st.dictionaries(st.integers(0, 25) | st.text(max_size=6), inner, max_size=12)
+    ),
     max_leaves=30,
 )
 SEEDS = [PROFILE.encoded, make_release()[0].encoded, encode_cbor({1: b"12345678"})]
 
 
 def survive(decoder: Decoder, data: bytes) -> None:
-    try:
+    with suppress(EdgeError):
         decoder(data)
-    except EdgeError:
-        pass
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -115,8 +120,18 @@ def test_edited_real_bytes(
 def test_window_reports_with_any_field_replaced(fields: dict[int, object]) -> None:
     statistics = make_statistics(PROFILE, 20)
     body: dict[int, object] = {
-        1: bytes(8), 2: 1, 10: PROFILE.ref_id, 11: bytes(8), 12: 1, 13: 1, 14: 1,
-        15: True, 16: 20, 17: 20, 18: 0, 20: statistics.counts.astype("u1").tobytes(),
+        1: bytes(8),
+        2: 1,
+        10: PROFILE.ref_id,
+        11: bytes(8),
+        12: 1,
+        13: 1,
+        14: 1,
+        15: True,
+        16: 20,
+        17: 20,
+        18: 0,
+        20: statistics.counts.astype("u1").tobytes(),
         21: bytes(8 * len(PROFILE.features)),
     }
     try:
@@ -133,10 +148,8 @@ def test_envelopes_open_to_what_was_sealed(payload: bytes, aad: str) -> None:
 
 @given(st.text(max_size=60))
 def test_topics_of_any_text(topic: str) -> None:
-    try:
+    with suppress(EdgeError):
         parse_topic(topic)
-    except EdgeError:
-        pass
 
 
 @settings(max_examples=150, deadline=None)
@@ -150,8 +163,8 @@ def test_edited_bundles(
     manifest, files = make_release()
     write_bundle(path, manifest, files)
     data = bytearray(path.read_bytes())
-    for position, value in edits:
-        position %= len(data)
+    for offset, value in edits:
+        position = offset % len(data)
         data[position : position + len(value)] = value
     path.write_bytes(data)
     try:

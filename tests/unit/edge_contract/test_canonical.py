@@ -10,39 +10,37 @@ def decode(hex_bytes: str) -> object:
 
 
 def test_map_keys_sort_by_length_then_bytes() -> None:
-    assert encode_cbor({"a": 1, 1000: 2, 3: 4}).hex() == "a3030461610119 03e802".replace(
-        " ", ""
-    )
+    assert encode_cbor({"a": 1, 1000: 2, 3: 4}).hex() == "a303046161011903e802"
 
 
 @pytest.mark.parametrize(
-    ("name", "hex_bytes"),
+    "hex_bytes",
     [
-        ("nothing", ""),
-        ("truncated text", "6361"),
-        ("truncated argument", "19ff"),
-        ("two values", "0101"),
-        ("tag: datetime", "c11a514b67b0"),
-        ("tag: regular expression", "d82361 61".replace(" ", "")),
-        ("big number tag", "c249010000000000000000"),
-        ("half float", "f93c00"),
-        ("double float", "fb3ff0000000000000"),
-        ("undefined", "f7"),
-        ("break", "ff"),
-        ("indefinite array", "9f01ff"),
-        ("indefinite text", "7f6161ff"),
-        ("long form of a small integer", "1801"),
-        ("keys out of order", "a2020101 02".replace(" ", "")),
-        ("the same key twice", "a201010102"),
-        ("a map key that is an array", "a18001"),
-        ("a map key that is a map", "a1a001"),
-        ("a billion entries", "9b000000003b9aca00"),
-        ("a string past the end", "5b7fffffffffffffff"),
-        ("text that is not UTF-8", "61ff"),
-        ("nested too deep", "81" * 9 + "01"),
+        pytest.param("", id="nothing"),
+        pytest.param("6361", id="truncated text"),
+        pytest.param("19ff", id="truncated argument"),
+        pytest.param("0101", id="two values"),
+        pytest.param("c11a514b67b0", id="tag: datetime"),
+        pytest.param("d8236161", id="tag: regular expression"),
+        pytest.param("c249010000000000000000", id="big number tag"),
+        pytest.param("f93c00", id="half float"),
+        pytest.param("fb3ff0000000000000", id="double float"),
+        pytest.param("f7", id="undefined"),
+        pytest.param("ff", id="break"),
+        pytest.param("9f01ff", id="indefinite array"),
+        pytest.param("7f6161ff", id="indefinite text"),
+        pytest.param("1801", id="long form of a small integer"),
+        pytest.param("a202010102", id="keys out of order"),
+        pytest.param("a201010102", id="the same key twice"),
+        pytest.param("a18001", id="a map key that is an array"),
+        pytest.param("a1a001", id="a map key that is a map"),
+        pytest.param("9b000000003b9aca00", id="a billion entries"),
+        pytest.param("5b7fffffffffffffff", id="a string past the end"),
+        pytest.param("61ff", id="text that is not UTF-8"),
+        pytest.param("81" * 9 + "01", id="nested too deep"),
     ],
 )
-def test_refused_cbor(name: str, hex_bytes: str) -> None:
+def test_refused_cbor(hex_bytes: str) -> None:
     with pytest.raises(CanonicalError):
         decode(hex_bytes)
 

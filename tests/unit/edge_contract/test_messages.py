@@ -54,9 +54,7 @@ UP: list[UpMessage] = [
         clock_synced=False,
     ),
     Event(BOOT_ID, 2, "sensor.stuck", "warning", 5, "ax", {"share": 51}),
-    UpdateReport(
-        BOOT_ID, 3, "main", "committed", DIGEST, DIGEST, 4, 1, 100, 5, "", ""
-    ),
+    UpdateReport(BOOT_ID, 3, "main", "committed", DIGEST, DIGEST, 4, 1, 100, 5, "", ""),
     Reply(BOOT_ID, 4, "c1", accepted=False, code="agent.consent"),
     WindowReport(
         BOOT_ID,
@@ -133,8 +131,10 @@ def test_a_value_of_the_wrong_kind_is_refused_or_read(
 
 
 def test_what_the_decoder_refuses_is_not_encoded() -> None:
+    event = UP[1]
+    assert isinstance(event, Event)
     with pytest.raises(MessageError, match="severity"):
-        encode_message(dataclasses.replace(UP[1], severity="dreadful"))
+        encode_message(dataclasses.replace(event, severity="dreadful"))
 
 
 @pytest.mark.parametrize("kind", ["", "ack", "nothing"])

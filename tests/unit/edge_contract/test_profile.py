@@ -65,7 +65,9 @@ def test_the_layout_covers_the_vector_without_gap_or_overlap() -> None:
         ((7,), [[0, 1]]),
     ],
 )
-def test_inconsistent_profiles_are_refused(path: tuple[int, ...], value: object) -> None:
+def test_inconsistent_profiles_are_refused(
+    path: tuple[int, ...], value: object
+) -> None:
     wire = decode_cbor(make_profile().encoded, max_bytes=10_000)
     place = wire
     for step in path[:-1]:

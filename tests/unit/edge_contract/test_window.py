@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import dataclasses
+import itertools
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,9 @@ PROFILE = make_profile()
 LAYOUT = PROFILE.layout
 
 
-def count_rows(rows: np.ndarray, previous: np.ndarray | None = None) -> WindowStatistics:
+def count_rows(
+    rows: np.ndarray, previous: np.ndarray | None = None
+) -> WindowStatistics:
     builder = StatisticsBuilder(PROFILE)
     builder.add_rows(rows.astype(np.float32), previous)
     return builder.statistics
@@ -46,9 +50,8 @@ def test_bins_missing_range_and_repeats_are_counted() -> None:
 def test_outputs_count_class_confidence_margin_and_failures() -> None:
     builder = StatisticsBuilder(PROFILE)
 
-    builder.add_outputs(
-        np.array([[0.7, 0.1, 0.1, 0.1], [np.nan, 0, 0, 1], [0, 0, 0.5, 0.5]], np.float32)
-    )
+    outputs = [[0.7, 0.1, 0.1, 0.1], [np.nan, 0, 0, 1], [0, 0, 0.5, 0.5]]
+    builder.add_outputs(np.array(outputs, np.float32))
     builder.add_failed(2)
 
     statistics = builder.statistics
@@ -69,7 +72,7 @@ def test_any_split_in_any_order_merges_to_the_whole(
     edges = [0, *sorted(cuts), 300]
     parts = [
         count_rows(rows[a:b], rows[a - 1] if a else None)
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in itertools.pairwise(edges)
     ]
     shuffler.shuffle(parts)
 
@@ -102,8 +105,10 @@ def test_windows_of_different_profiles_do_not_merge() -> None:
         {"m2": np.full(3, -1.0)},
     ],
 )
-def test_statistics_that_no_rows_could_give_are_refused(change: dict[str, object]) -> None:
-    statistics = dataclasses.replace(make_statistics(PROFILE), **change)  # type: ignore[arg-type]
+def test_statistics_that_no_rows_could_give_are_refused(
+    change: dict[str, Any],
+) -> None:
+    statistics = dataclasses.replace(make_statistics(PROFILE), **change)
 
     with pytest.raises(WindowError):
         check_statistics(statistics, PROFILE)
