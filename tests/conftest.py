@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 BENCHDATA = REPOSITORY.parent / "shared" / "benchdata"
 SBIN = os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
