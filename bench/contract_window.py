@@ -9,6 +9,7 @@ compact JSON in the same envelope.
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -55,20 +56,20 @@ def run() -> Document:
         rows += [
             _compare(
                 f"encode and seal, {count} rows",
-                lambda s=statistics: _seal_window(profile, s),
-                lambda s=statistics: _seal_json(s),
+                partial(_seal_window, profile, statistics),
+                partial(_seal_json, statistics),
                 60.0,
             ),
             _compare(
                 f"verify and decode, {count} rows",
-                lambda d=data: _open_window(d),
-                lambda d=as_json: _open_json(d),
+                partial(_open_window, data),
+                partial(_open_json, as_json),
                 20.0,
             ),
             _compare(
                 f"verify, decode, unpack and check, {count} rows",
-                lambda d=data: _open_window(d).statistics(profile),
-                lambda d=as_json: _open_json(d),
+                partial(_read_window, profile, data),
+                partial(_open_json, as_json),
                 None,
             ),
         ]
@@ -160,6 +161,10 @@ def _seal_window(profile: ReferenceProfile, statistics: WindowStatistics) -> byt
 
 def _open_window(data: bytes) -> WindowReport:
     return WindowReport.decode(unseal(data, key=KEY, aad=TOPIC))
+
+
+def _read_window(profile: ReferenceProfile, data: bytes) -> WindowStatistics:
+    return _open_window(data).statistics(profile)
 
 
 def _seal_json(statistics: WindowStatistics) -> bytes:
