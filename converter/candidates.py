@@ -6,6 +6,7 @@ so that quantization of IO is never the agent's matter. Which variant is chosen 
 ``choose``.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,13 +72,14 @@ def int8_candidate(model: FloatModel, ranges: Mapping[str, Range]) -> Candidate:
         for name, one in ranges.items()
     }
     try:
-        work = quantizer.Quantizer(model.content)
-        work.load_quantization_recipe([*recipe.static_wi8_ai8(), *_FLOAT_IO])
-        found = work.quantize(given, enable_progress_report=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice about the quantizer's own memory
+            found = _quantize(model.content, given)
+.Quantizer
     except (ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
         msg = f"int8: the quantizer refuses the model: {error}"
         raise ConvertQuantizeError(msg, next_step="keep the float32 variant") from error
-    content = repair_quantized(bytes(found.quantized_model))
+    content = repair_quantized(found)
     graph_model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     step = _output_step(graph_model)
     if step == 0:
@@ -85,6 +87,13 @@ def int8_candidate(model: FloatModel, ranges: Mapping[str, Range]) -> Candidate:
         raise ConvertQuantizeError(msg, next_step="keep the float32 variant")
     stayed = _float_operators(graph_model)
     return Candidate(INT8_ID, "int8", content, step, stayed)
+
+
+def _quantize(content: bytes, ranges: dict[str, Any]) -> bytes:
+    work = quantizer.Quantizer(content)
+    work.load_quantization_recipe([*recipe.static_wi8_ai8(), *_FLOAT_IO])
+    found = work.quantize(ranges, enable_progress_report=False)
+    return bytes(found.quantized_model)
 
 
 def _output_step(model: Any) -> float:  # noqa: ANN401 - an untyped generated class

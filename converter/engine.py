@@ -60,7 +60,7 @@ class Engine:
                     experimental_op_resolver_type=_RESOLVERS[kernels],
                     experimental_preserve_all_tensors=keep_tensors,
                 )
-            self._interpreter.allocate_tensors()
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             msg = f"the runtime refuses the model on {kernels.value} kernels: {error}"
             raise ConvertModelError(msg, next_step="export the model again") from error

@@ -11,18 +11,18 @@ from typing import Final
 from converter.data import Dataset
 from converter.errors import ConvertDataError
 
-MIN_CALIBRATION_FRAMES: Final = 32
-MIN_VALIDATION_FRAMES: Final = 16
+MIN_FRAMES: Final = 16
+FEW_FRAMES: Final = 100
 
 
-def check_count(data: Dataset, minimum: int, use: str) -> None:
+def check_count(data: Dataset, use: str) -> None:
     """Refuse data with too few frames.
 
     Raises:
-        ConvertDataError: Fewer than ``minimum`` frames.
+        ConvertDataError: Fewer than ``MIN_FRAMES`` frames.
     """
-    if len(data.frames) < minimum:
-        msg = f"{data.source}: {use} needs at least {minimum} frames"
+    if len(data.frames) < MIN_FRAMES:
+        msg = f"{data.source}: {use} needs at least {MIN_FRAMES} frames"
         msg += f", found {len(data.frames)} (of {len(data.rows.values)} rows)"
         raise ConvertDataError(msg, next_step="collect more data")
 
@@ -57,6 +57,11 @@ def warnings_of(
     ]
     if constant:
         found.append(f"{calibration.source}: never changes: {', '.join(constant)}")
+    if len(calibration.frames) < FEW_FRAMES:
+        found.append(
+            f"{calibration.source}: {len(calibration.frames)} frames are few;"
+            f" ranges and bins want {FEW_FRAMES} or more"
+        )
     digests = [hashlib.sha256(one.tobytes()).digest() for one in calibration.frames]
     duplicates = len(digests) - len(set(digests))
     if duplicates:
