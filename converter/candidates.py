@@ -75,7 +75,6 @@ def int8_candidate(model: FloatModel, ranges: Mapping[str, Range]) -> Candidate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice about the quantizer's own memory
             found = _quantize(model.content, given)
-.Quantizer
     except (ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
         msg = f"int8: the quantizer refuses the model: {error}"
         raise ConvertQuantizeError(msg, next_step="keep the float32 variant") from error

@@ -58,10 +58,13 @@ class FrameRule:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What is observed: float32 [n, F], and to which recording and group it belongs."""
+    """What is observed: float32 [n, F], and to which recording and group it belongs.
+
+    ``recording`` and ``group`` are int64 [n], or None where the file names none.
+    """
 
     values: Float32
-    recording: Int64
+    recording: Int64 | None
     group: Int64 | None
 
 
@@ -123,22 +126,20 @@ def load_dataset(path: Path, rule: FrameRule) -> Dataset:
     name = path.name
     values = _values(arrays, name, rule)
     count = len(values)
-    recording, _ = _numbered(arrays, "recording", count, name)
-    group, given = _numbered(arrays, "group", count, name)
+    named = _numbered(arrays, "recording", count, name)
+    group = _numbered(arrays, "group", count, name)
     labels = _labels(arrays, count, name)
-    if recording is None:
-        recording = np.zeros(count, dtype=np.int64)
+    recording = np.zeros(count, dtype=np.int64) if named is None else named
     _check_contiguous(recording, name)
-    groups = group if given else None
     are_rows = values.ndim == len(rule.shape)
     if are_rows and rule.observe == "series":
-        rows = Rows(values, recording, groups)
+        rows = Rows(values, named, group)
         ends, recording = _frame_ends(recording, rule)
         frames = _cut(values, ends, rule)
         labels = None if labels is None else labels[ends - 1]
     else:
         frames = values
-        rows = _rows_of_frames(frames, recording, groups, rule)
+        rows = _rows_of_frames(frames, named, group, rule)
     return Dataset(
         source=name,
         sha256=digest,
@@ -196,9 +197,9 @@ def _values(
 
 def _numbered(
     arrays: dict[str, NDArray[np.generic]], key: str, count: int, name: str
-) -> tuple[Int64 | None, bool]:
+) -> Int64 | None:
     if key not in arrays:
-        return None, False
+        return None
     values = arrays[key]
     if values.shape != (count,) or values.dtype.kind not in "iuUS":
         msg = f"{name}: {key}: expected {count} integers or texts"
@@ -206,7 +207,7 @@ def _numbered(
         raise ConvertDataError(msg, next_step=f"give one {key} for each entry of x")
     _, first, codes = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(np.argsort(first))
-    return order[codes].astype(np.int64), True
+    return order[codes].astype(np.int64)
 
 
 def _labels(
@@ -249,20 +250,23 @@ def _cut(values: Float32, ends: Int64, rule: FrameRule) -> Float32:
 
 
 def _rows_of_frames(
-    frames: Float32, recording: Int64, group: Int64 | None, rule: FrameRule
+    frames: Float32, recording: Int64 | None, group: Int64 | None, rule: FrameRule
 ) -> Rows:
     """Return each new row once: a recording's first frame, then each frame's hop."""
     if rule.observe == "vector":
         return Rows(frames.reshape(len(frames), -1), recording, group)
     length = rule.shape[0]
-    first = np.append(True, np.diff(recording) != 0)[: len(frames)]  # noqa: FBT003
-    news = np.where(first, length, rule.hop)
-    values = [
-        frame[length - new :] for frame, new in zip(frames, news, strict=True)
-    ] or [np.empty((0, rule.features), dtype=np.float32)]
+    news = np.full(len(frames), rule.hop)
+    first = np.zeros(len(frames), dtype=bool)
+    first[:1] = True
+    if recording is not None:
+        first[1:] = np.diff(recording) != 0
+    news[first] = length
+    values = [frame[length - new :] for frame, new in zip(frames, news, strict=True)]
+    empty = [np.empty((0, rule.features), dtype=np.float32)]
     return Rows(
-        np.concatenate(values),
-        np.repeat(recording, news),
+        np.concatenate(values or empty),
+        None if recording is None else np.repeat(recording, news),
         None if group is None else np.repeat(group, news),
     )
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from converter.data import Dataset, Float32, FrameRule, Int64, Rows
 from converter.outputs import triads
-from converter.variances import UnitVariances, unit_length, unit_variances
+from converter.variances import UnitVariances, unit_variances
 
 _WIDENED = 0.1
 _GRID_BITS = 14
@@ -38,8 +38,7 @@ def build_reference(
     rows = data.rows
     edges = [equal_mass_edges(column) for column in rows.values.T]
     table = BinTable(edges)
-    unit_rows = unit_length(rows, table, rule)
-    variances = unit_variances(rows, table, unit_rows, rule)
+    variances = unit_variances(rows, table, rule)
     return ReferenceProfile(
         kind=rule.observe,
         features=tuple(
@@ -47,7 +46,7 @@ def build_reference(
             for index, name in enumerate(features)
         ),
         outputs=outputs,
-        unit_rows=unit_rows,
+        unit_rows=variances.unit_rows,
         groups=variances.groups,
         triads=triads(features),
     )
