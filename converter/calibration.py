@@ -64,9 +64,7 @@ def activation_ranges(model: FloatModel, frames: Float32) -> Mapping[str, Range]
             old = ranges[name]
             ranges[name] = Range(min(old.low, low), max(old.high, high))
     return {
-        name: Range(
-            snap_outward(one.low, up=False), snap_outward(one.high, up=True)
-        )
+        name: Range(snap_outward(one.low, up=False), snap_outward(one.high, up=True))
         for name, one in ranges.items()
     }
 

@@ -22,7 +22,7 @@ from converter.normalise import FloatModel, repair_quantized
 
 FLOAT_ID = "litert-float32"
 INT8_ID = "litert-int8"
-_FLOAT_IO = [
+_FLOAT_IO: list[dict[str, Any]] = [
     {
         "regex": ".*",
         "operation": operation,

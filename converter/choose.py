@@ -175,7 +175,7 @@ def _objection(
     if bound > max_drop:
         return _not_proven(pair, bound, max_drop)
     if objective == "latency" and one.latency_us >= base.latency_us:
-        return f"not faster than float ({one.latency_us:.1f} µs)"
+        return f"not faster than float ({one.latency_us:.1f} μs)"
     return ""
 
 

@@ -15,12 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from edge_contract.errors import EdgeError
 from rich.console import Console
 
 from converter.choose import OBJECTIVES
 from converter.errors import ConvertUsageError
 from converter.request import BuildRequest
+from edge_contract.errors import EdgeError
 
 _EXAMPLE = """\
 example:
@@ -98,8 +98,8 @@ def _add_build(verbs: Any) -> None:  # noqa: ANN401 - argparse hides this type
 
 def _build(arguments: argparse.Namespace) -> int:
     # Imported here: --help and inspect must not pay for the quantizer.
-    from converter.pipeline import build
-    from converter.report import format_report
+    from converter.pipeline import build  # noqa: PLC0415
+    from converter.report import format_report  # noqa: PLC0415
 
     request = BuildRequest(
         model=arguments.model,
@@ -142,7 +142,7 @@ def _labels(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from converter.inspect_bundle import (
+    from converter.inspect_bundle import (  # noqa: PLC0415
         format_inspection,
         inspect_bundle,
         read_trusted,
@@ -158,7 +158,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _profiles(arguments: argparse.Namespace) -> int:
-    from converter.profiles import known_profiles, load_profile
+    from converter.profiles import known_profiles, load_profile  # noqa: PLC0415
 
     found = [asdict(load_profile(name)) for name in known_profiles()]
     if arguments.json:

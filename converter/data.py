@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from edge_contract.canonical import sha256_hex
-from edge_contract.steps import Framer
 from numpy.typing import NDArray
 
 from converter.errors import ConvertDataError, ConvertShapeError
 from converter.normalise import TensorSpec
+from edge_contract.canonical import sha256_hex
+from edge_contract.steps import Framer
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from converter.errors import ConvertUsageError
 from edge_contract.bundle import Bundle
 from edge_contract.errors import KeyFormatError
 from edge_contract.signing import parse_public_key
-
-from converter.errors import ConvertUsageError
 
 
 def read_trusted(path: Path) -> bytes:
@@ -97,16 +96,16 @@ def inspect_bundle(path: Path, trusted: Sequence[bytes]) -> dict[str, Any]:
 def format_inspection(found: dict[str, Any]) -> str:
     """Return an inspection as lines of text."""
     given, target = found["input"], found["output"]
+    hop = f", hop {given['hop']}" if given["hop"] else ""
+    labels = ", ".join(target["labels"])
+    unit = f"units of {found['unit_rows']} rows, {found['groups']} groups"
     lines = [
         f"{found['name']}: release {found['digest']}",
         f"  signature   {found['signature']}",
-        f"  input       {given['name']} {given['shape']} {given['dtype']}"
-        + (f", hop {given['hop']}" if given["hop"] else ""),
+        f"  input       {given['name']} {given['shape']} {given['dtype']}{hop}",
         f"  observes    {found['observe']}: {', '.join(given['features'])}",
-        f"  output      {target['name']} {target['shape']}:"
-        f" {', '.join(target['labels'])}",
-        f"  reference   {found['ref_id']}, units of {found['unit_rows']} rows,"
-        f" {found['groups']} groups",
+        f"  output      {target['name']} {target['shape']}: {labels}",
+        f"  reference   {found['ref_id']}, {unit}",
         f"  golden      {found['golden_vectors']} vectors",
     ]
     for one in found["variants"]:

@@ -66,7 +66,9 @@ def warnings_of(
     duplicates = len(digests) - len(set(digests))
     if duplicates:
         found.append(f"{calibration.source}: {duplicates} duplicate frames")
-    if validation is not calibration:
+    if validation.sha256 == calibration.sha256:
+        found.append(f"{validation.source}: validation is the calibration data itself")
+    else:
         seen = set(digests)
         shared = sum(
             hashlib.sha256(one.tobytes()).digest() in seen for one in validation.frames

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from edge_contract.golden import signal_to_noise_db
-from edge_contract.steps import apply_post
 from numpy.typing import NDArray
 
 from converter.candidates import Candidate
@@ -25,6 +23,8 @@ from converter.choose import Paired
 from converter.config import worker_environment
 from converter.engine import Engine, Float32
 from converter.errors import ConvertError
+from edge_contract.golden import signal_to_noise_db
+from edge_contract.steps import apply_post
 
 Int64 = NDArray[np.int64]
 PostSteps = Sequence[Mapping[str, str]]
@@ -116,9 +116,7 @@ def measure_latency(
         for name, engine in engines.items():
             samples[name] += _time_calls(engine, frames, calls[name], turn)
     return {
-        name: Latency(
-            float(np.median(one)), float(np.percentile(one, 99)), len(one)
-        )
+        name: Latency(float(np.median(one)), float(np.percentile(one, 99)), len(one))
         for name, one in samples.items()
     }
 
@@ -129,9 +127,7 @@ def _calibrate(engine: Engine, frames: Float32) -> int:
     return max(1, min(_MAX_CALLS, int(_ROUND_SECONDS / typical)))
 
 
-def _time_calls(
-    engine: Engine, frames: Float32, calls: int, turn: int
-) -> list[float]:
+def _time_calls(engine: Engine, frames: Float32, calls: int, turn: int) -> list[float]:
     found = []
     for call in range(calls):
         at = (turn * calls + call) % len(frames)

@@ -276,11 +276,10 @@ def _add_constant(model: Any, graph: Any, values: Any) -> int:  # noqa: ANN401
 
 def _strip(model: Any) -> None:  # noqa: ANN401 - generated class
     model.description = _DESCRIPTION
-    model.metadata = [
-        one for one in model.metadata or [] if one.name == _KEPT_METADATA
-    ]
+    model.metadata = [one for one in model.metadata or [] if one.name == _KEPT_METADATA]
     model.metadataBuffer = None
 
 
 def _name(builtin: int) -> str:
-    return _OPERATOR_NAMES.get(builtin, f"operator {builtin}")
+    name: str = _OPERATOR_NAMES.get(builtin, f"operator {builtin}")
+    return name

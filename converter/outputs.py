@@ -8,11 +8,11 @@ themselves are in ``edge_contract.steps``.
 import re
 
 import numpy as np
-from edge_contract.profile import MAX_FEATURES, MAX_LABELS
 
 from converter.data import Dataset, Float32, FrameRule
 from converter.errors import ConvertDataError, ConvertShapeError
 from converter.normalise import TensorSpec
+from edge_contract.profile import MAX_FEATURES, MAX_LABELS
 
 PostSteps = tuple[dict[str, str], ...]
 _SUM_TOLERANCE = 1e-3
@@ -93,9 +93,7 @@ def triads(features: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def _checked(
-    names: tuple[str, ...], count: int, what: str, of: str
-) -> tuple[str, ...]:
+def _checked(names: tuple[str, ...], count: int, what: str, of: str) -> tuple[str, ...]:
     if len(names) != count or len(set(names)) != count or not all(names):
         msg = f"{what}: expected {count} different names ({of})"
         msg += f", found {len(names)}: {', '.join(names)[:80]}"

@@ -12,17 +12,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from edge_contract.bundle import write_bundle
-from edge_contract.canonical import sha256_hex
-from edge_contract.golden import GoldenVectors
-from edge_contract.manifest import InputSpec, Manifest, OutputSpec, Variant
-from edge_contract.profile import ReferenceProfile
-
 from converter.candidates import Candidate
 from converter.data import FrameRule
 from converter.errors import ConvertOutputError
 from converter.normalise import TensorSpec
 from converter.outputs import PostSteps
+from edge_contract.bundle import write_bundle
+from edge_contract.canonical import sha256_hex
+from edge_contract.golden import GoldenVectors
+from edge_contract.manifest import InputSpec, Manifest, OutputSpec, Variant
+from edge_contract.profile import ReferenceProfile
 
 RUNTIME: Final = "litert"
 _RUNTIME_PACKAGE = "ai-edge-litert"

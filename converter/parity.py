@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from edge_contract.golden import signal_to_noise_db
 
 from converter.engine import Engine, Float32, Kernels
 from converter.errors import ConvertParityError
 from converter.loaders import Source
 from converter.normalise import FloatModel
+from edge_contract.golden import signal_to_noise_db
 
 MIN_INPUTS: Final = 64
 MIN_SQNR_DB: Final = 80.0

@@ -9,6 +9,10 @@ of 2**-14, so that the last bits of an output cannot move it over an edge.
 from dataclasses import replace
 
 import numpy as np
+
+from converter.data import Dataset, Float32, FrameRule, Int64, Rows
+from converter.outputs import triads
+from converter.variances import UnitVariances, unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges
 from edge_contract.profile import (
     CONFIDENCE_BINS,
@@ -18,11 +22,6 @@ from edge_contract.profile import (
     ReferenceProfile,
 )
 from edge_contract.window import StatisticsBuilder, top_two
-from numpy.typing import NDArray
-
-from converter.data import Dataset, Float32, FrameRule, Int64, Rows
-from converter.outputs import triads
-from converter.variances import UnitVariances, unit_variances
 
 _WIDENED = 0.1
 _GRID_BITS = 14
@@ -101,8 +100,8 @@ def build_outputs(
     )
     correct = draft.confidence_correct
     if truth is not None:
-        correct = _counted(labels, draft, probabilities[winners == truth])[0]
-    confidences, margins = _counted(labels, draft, probabilities)
+        correct = _counted(draft, probabilities[winners == truth])[0]
+    confidences, margins = _counted(draft, probabilities)
     return replace(
         draft,
         confidence_counts=confidences,
@@ -111,9 +110,7 @@ def build_outputs(
     )
 
 
-def _counted(
-    labels: tuple[str, ...], draft: OutputReference, probabilities: Float32
-) -> tuple[Int64, Int64]:
+def _counted(draft: OutputReference, probabilities: Float32) -> tuple[Int64, Int64]:
     """Count into the bins of ``draft`` exactly as a device will."""
     one_bin = np.zeros(1, dtype=np.int64) + 1
     feature = FeatureReference(
@@ -131,5 +128,5 @@ def _edges(values: Float32, bins: int) -> Float32:
     ordered = np.sort(values.astype(np.float64))
     ranks = (np.arange(1, bins) * len(ordered)) // bins
     cells = np.floor(np.ldexp(ordered[ranks], _GRID_BITS))
-    edges: NDArray[np.float32] = np.ldexp(cells + 0.5, -_GRID_BITS).astype(np.float32)
+    edges: Float32 = np.ldexp(cells + 0.5, -_GRID_BITS).astype(np.float32)
     return edges

@@ -110,7 +110,7 @@ def _table(report: BuildReport) -> Table:
         title_justify="left",
     )
     table.add_column("variant")
-    for heading in (report.metric, "drop ≤ 95 %", "SQNR dB", "KiB", "µs (p99)"):
+    for heading in (report.metric, "drop ≤ 95 %", "SQNR dB", "KiB", "μs (p99)"):
         table.add_column(heading, justify="right")
     measured_ram = any(one.ram_bytes is not None for one in report.variants)
     if measured_ram:
@@ -125,7 +125,8 @@ def _table(report: BuildReport) -> Table:
             f"{one.latency_median_us:.1f} ({one.latency_p99_us:.1f})",
         ]
         if measured_ram:
-            cells.append("" if one.ram_bytes is None else f"{one.ram_bytes / 2**20:.1f}")
+            used = one.ram_bytes
+            cells.append("" if used is None else f"{used / 2**20:.1f}")
         table.add_row(*cells)
     return table
 

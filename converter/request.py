@@ -46,3 +46,8 @@ class BuildRequest:
     features: tuple[str, ...] = ()
     name: str | None = None
     sign_key: Path | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The model's name in the bundle."""
+        return self.name or self.model.stem.lower()

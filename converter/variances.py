@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+
+from converter.data import Float32, FrameRule, Int64, Rows
+from converter.errors import ConvertDataError
 from edge_contract.binning import (
     BinTable,
     Float64,
@@ -20,10 +23,6 @@ from edge_contract.binning import (
     normal_scores,
     scale_contrast,
 )
-from numpy.typing import NDArray
-
-from converter.data import Float32, FrameRule, Int64, Rows
-from converter.errors import ConvertDataError
 
 PRIOR_DF: Final = 4.0
 VECTOR_UNIT_ROWS: Final = 64
@@ -153,7 +152,7 @@ def _limits(units: Sequence[Float64], unit: int) -> tuple[Float64, Float64]:
         within = (freedom * pooled + PRIOR_DF * centre) / total
     limit = np.maximum(within / _lower_share(total), _WHITE_NOISE / unit)
     mean_inverse = float(np.mean([1 / len(one) for one in units]))
-    between: NDArray[np.float64] = np.maximum(spread - within * mean_inverse, limit)
+    between: Float64 = np.maximum(spread - within * mean_inverse, limit)
     return limit, between
 
 

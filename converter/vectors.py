@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+
+from converter.candidates import Candidate
+from converter.engine import Engine, Float32, Kernels
+from converter.errors import ConvertGoldenError
+from converter.parity import edge_frames
 from edge_contract.golden import (
     GoldenResult,
     GoldenVectors,
     Tolerance,
     compare,
 )
-
-from converter.candidates import Candidate
-from converter.engine import Engine, Float32, Kernels
-from converter.errors import ConvertGoldenError
-from converter.parity import edge_frames
 
 MAX_INPUTS: Final = 24
 INT8_STEPS: Final = 2

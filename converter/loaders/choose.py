@@ -4,12 +4,11 @@
 import hashlib
 from pathlib import Path
 
-from edge_contract.canonical import sha256_hex
-
 from converter.errors import ConvertModelError
 from converter.loaders.framework import FrameworkSource
 from converter.loaders.litert import LitertSource
 from converter.loaders.source import Source
+from edge_contract.canonical import sha256_hex
 
 _KERAS = {".keras": b"PK\x03\x04", ".h5": b"\x89HDF", ".hdf5": b"\x89HDF"}
 

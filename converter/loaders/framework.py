@@ -55,7 +55,7 @@ class FrameworkSource:
         self._scratch = tempfile.TemporaryDirectory(prefix="edge-convert-")
         self._folder = Path(self._scratch.name)
         self._log: IO[bytes] = (self._folder / "worker.log").open("wb")
-        self._worker = subprocess.Popen(
+        self._worker = subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-m", _WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -11,11 +11,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_REASON = 300
 _MISSING_OPERATOR = re.compile(r"\btf\.(\w+)(?= op is neither a custom op)")
@@ -35,8 +37,8 @@ class Model:
 
     def __init__(self, path: Path, framework: str) -> None:
         try:
-            import keras
-            import tensorflow as tf
+            import keras  # noqa: PLC0415 - absence must be an answer
+            import tensorflow as tf  # noqa: PLC0415
         except ImportError as error:
             raise WorkerError(
                 "missing",
