@@ -116,14 +116,12 @@ class Figures:
         size_bytes: Length of the file.
         ram_bytes: Memory that loading and running takes on the host, or None where it
             was not measured.
-        usable: None, or why the candidate cannot be chosen at all.
     """
 
     paired: Paired | None
     latency_us: float
     size_bytes: int
     ram_bytes: int | None = None
-    unusable: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,8 +164,6 @@ def choose(
 def _objection(
     one: Figures, base: Figures, objective: Objective, max_drop: float
 ) -> str:
-    if one.unusable:
-        return f"refused: {one.unusable}"
     pair = one.paired
     if pair is None:
         return ""

@@ -9,7 +9,9 @@ stand together and in order; a frame never spans two recordings.
 It does not know what a model computes; see ``lint`` for the rules on what is enough.
 """
 
+import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -154,18 +156,21 @@ def load_dataset(path: Path, rule: FrameRule) -> Dataset:
 
 def _read_arrays(path: Path) -> tuple[dict[str, NDArray[np.generic]], str]:
     try:
-        digest = sha256_hex(path.read_bytes())
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                msg = f"{path.name}: expected an .npz file, found a single array"
-                raise ConvertDataError(msg, next_step="write it with numpy.savez")
-            return {key: stored[key] for key in stored.files}, digest
+        content = path.read_bytes()
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror or error}"
         raise ConvertDataError(msg, next_step="check the path") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    try:
+        stored = np.load(io.BytesIO(content), allow_pickle=False)
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            msg = f"{path.name}: expected an .npz file, found a single array"
+            raise ConvertDataError(msg, next_step="write it with numpy.savez")
+        with stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         msg = f"{path.name}: expected an .npz file without objects, found: {error}"
         raise ConvertDataError(msg, next_step="write it with numpy.savez") from error
+    return arrays, sha256_hex(content)
 
 
 def _values(
