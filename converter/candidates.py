@@ -95,7 +95,7 @@ def _quantize(content: bytes, ranges: dict[str, Any]) -> bytes:
     return bytes(found.quantized_model)
 
 
-def _output_step(model: Any) -> float:  # noqa: ANN401 - an untyped generated class
+def _output_step(model: Any) -> float:
     """Return the scale of the tensor from which the float output is dequantized."""
     graph = model.subgraphs[0]
     for operator in graph.operators:
@@ -107,7 +107,7 @@ def _output_step(model: Any) -> float:  # noqa: ANN401 - an untyped generated cl
     return 0.0
 
 
-def _float_operators(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+def _float_operators(model: Any) -> tuple[str, ...]:
     """Return the names of tensors that operators other than conversions left float."""
     graph = model.subgraphs[0]
     between = {schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE}

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_build(verbs: Any) -> None:  # noqa: ANN401 - argparse hides this type
+def _add_build(verbs: Any) -> None:
     build = verbs.add_parser(
         "build",
         help="build a bundle",
@@ -98,8 +98,8 @@ def _add_build(verbs: Any) -> None:  # noqa: ANN401 - argparse hides this type
 
 def _build(arguments: argparse.Namespace) -> int:
     # Imported here: --help and inspect must not pay for the quantizer.
-    from converter.pipeline import build  # noqa: PLC0415
-    from converter.report import format_report  # noqa: PLC0415
+    from converter.pipeline import build
+    from converter.report import format_report
 
     request = BuildRequest(
         model=arguments.model,
@@ -142,7 +142,7 @@ def _labels(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from converter.inspect_bundle import (  # noqa: PLC0415
+    from converter.inspect_bundle import (
         format_inspection,
         inspect_bundle,
         read_trusted,
@@ -158,7 +158,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _profiles(arguments: argparse.Namespace) -> int:
-    from converter.profiles import known_profiles, load_profile  # noqa: PLC0415
+    from converter.profiles import known_profiles, load_profile
 
     found = [asdict(load_profile(name)) for name in known_profiles()]
     if arguments.json:

@@ -103,12 +103,12 @@ def repair_quantized(content: bytes) -> bytes:
     return pack(model)
 
 
-def pack(model: Any) -> bytes:  # noqa: ANN401 - an untyped generated class
+def pack(model: Any) -> bytes:
     """Serialise a ``ModelT``."""
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _parse(content: bytes, source: str) -> Any:  # noqa: ANN401 - generated class
+def _parse(content: bytes, source: str) -> Any:
     if content[4:8] != _IDENTIFIER:
         msg = f"{source}: expected a LiteRT model (identifier TFL3)"
         msg += f", found {content[4:8]!r} in {len(content)} bytes"
@@ -126,13 +126,13 @@ def _parse(content: bytes, source: str) -> Any:  # noqa: ANN401 - generated clas
         raise ConvertModelError(msg, next_step="export the model again") from error
 
 
-def _repair_codes(model: Any) -> None:  # noqa: ANN401 - generated class
+def _repair_codes(model: Any) -> None:
     for one in model.operatorCodes:
         one.builtinCode = max(one.builtinCode, one.deprecatedBuiltinCode)
         one.deprecatedBuiltinCode = min(one.builtinCode, _MAX_DEPRECATED_CODE)
 
 
-def _refuse_custom(model: Any, source: str) -> None:  # noqa: ANN401 - generated class
+def _refuse_custom(model: Any, source: str) -> None:
     custom = sorted(
         {
             one.customCode.decode(errors="replace") if one.customCode else "CUSTOM"
@@ -147,7 +147,7 @@ def _refuse_custom(model: Any, source: str) -> None:  # noqa: ANN401 - generated
         )
 
 
-def _refuse_quantized(graph: Any, source: str) -> None:  # noqa: ANN401
+def _refuse_quantized(graph: Any, source: str) -> None:
     names = [
         one.name.decode(errors="replace")
         for one in graph.tensors
@@ -161,7 +161,7 @@ def _refuse_quantized(graph: Any, source: str) -> None:  # noqa: ANN401
         )
 
 
-def _make_static(graph: Any, source: str) -> None:  # noqa: ANN401 - generated class
+def _make_static(graph: Any, source: str) -> None:
     for index in graph.inputs:
         tensor = graph.tensors[index]
         signature = tensor.shapeSignature
@@ -173,7 +173,7 @@ def _make_static(graph: Any, source: str) -> None:  # noqa: ANN401 - generated c
         tensor.shapeSignature = None
 
 
-def _make_names_unique(graph: Any) -> None:  # noqa: ANN401 - generated class
+def _make_names_unique(graph: Any) -> None:
     seen: set[bytes] = set()
     for index, tensor in enumerate(graph.tensors):
         name = tensor.name or b"tensor"
@@ -182,9 +182,9 @@ def _make_names_unique(graph: Any) -> None:  # noqa: ANN401 - generated class
 
 
 def _spec(
-    model: Any,  # noqa: ANN401 - generated class
-    graph: Any,  # noqa: ANN401 - generated class
-    indices: Any,  # noqa: ANN401 - generated class
+    model: Any,
+    graph: Any,
+    indices: Any,
     role: str,
     source: str,
 ) -> TensorSpec:
@@ -198,13 +198,13 @@ def _spec(
         raise ConvertShapeError(
             msg, next_step="convert the float model, not a quantized one"
         )
-    if len(shape) < 2 or shape[0] != 1:  # noqa: PLR2004 - a batch and a value
+    if len(shape) < 2 or shape[0] != 1:
         msg = f"{source}: expected an {role} of shape [1, ...], found {list(shape)}"
         raise ConvertShapeError(msg, next_step="export with a batch of one")
     return TensorSpec(_argument_name(model, graph, int(indices[0]), role), shape)
 
 
-def _argument_name(model: Any, graph: Any, index: int, role: str) -> str:  # noqa: ANN401
+def _argument_name(model: Any, graph: Any, index: int, role: str) -> str:
     for signature in model.signatureDefs or []:
         for one in (*signature.inputs, *signature.outputs):
             if one.tensorIndex == index:
@@ -214,8 +214,8 @@ def _argument_name(model: Any, graph: Any, index: int, role: str) -> str:  # noq
 
 
 def _set_signature(
-    model: Any,  # noqa: ANN401 - generated class
-    graph: Any,  # noqa: ANN401 - generated class
+    model: Any,
+    graph: Any,
     given: TensorSpec,
     found: TensorSpec,
 ) -> None:
@@ -232,7 +232,7 @@ def _set_signature(
     model.signatureDefs = [signature]
 
 
-def _reshape_instead(model: Any, graph: Any) -> None:  # noqa: ANN401 - generated class
+def _reshape_instead(model: Any, graph: Any) -> None:
     replaced = {_BUILTIN.EXPAND_DIMS, _BUILTIN.SQUEEZE}
     reshape_code: int | None = None
     for operator in graph.operators:
@@ -249,7 +249,7 @@ def _reshape_instead(model: Any, graph: Any) -> None:  # noqa: ANN401 - generate
         operator.inputs = [operator.inputs[0], _add_constant(model, graph, shape)]
 
 
-def _add_code(model: Any, builtin: int) -> int:  # noqa: ANN401 - generated class
+def _add_code(model: Any, builtin: int) -> int:
     for index, one in enumerate(model.operatorCodes):
         if one.builtinCode == builtin:
             return index
@@ -261,7 +261,7 @@ def _add_code(model: Any, builtin: int) -> int:  # noqa: ANN401 - generated clas
     return len(model.operatorCodes) - 1
 
 
-def _add_constant(model: Any, graph: Any, values: Any) -> int:  # noqa: ANN401
+def _add_constant(model: Any, graph: Any, values: Any) -> int:
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(values.tobytes(), dtype=np.uint8)
     model.buffers.append(buffer)
@@ -274,7 +274,7 @@ def _add_constant(model: Any, graph: Any, values: Any) -> int:  # noqa: ANN401
     return len(graph.tensors) - 1
 
 
-def _strip(model: Any) -> None:  # noqa: ANN401 - generated class
+def _strip(model: Any) -> None:
     model.description = _DESCRIPTION
     model.metadata = [one for one in model.metadata or [] if one.name == _KEPT_METADATA]
     model.metadataBuffer = None

@@ -26,7 +26,7 @@ def class_count(output: TensorSpec) -> int:
         ConvertShapeError: The output is not [1, K] with K >= 2.
     """
     shape = output.shape
-    if len(shape) != 2 or not 2 <= shape[1] <= MAX_LABELS:  # noqa: PLR2004
+    if len(shape) != 2 or not 2 <= shape[1] <= MAX_LABELS:
         msg = f"output {output.name!r}: expected shape [1, K] with 2 to {MAX_LABELS}"
         msg += f" class scores, found {list(shape)}"
         raise ConvertShapeError(msg, next_step="only classifiers can be built yet")

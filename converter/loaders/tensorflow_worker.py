@@ -37,8 +37,8 @@ class Model:
 
     def __init__(self, path: Path, framework: str) -> None:
         try:
-            import keras  # noqa: PLC0415 - absence must be an answer
-            import tensorflow as tf  # noqa: PLC0415
+            import keras
+            import tensorflow as tf
         except ImportError as error:
             raise WorkerError(
                 "missing",
@@ -65,7 +65,7 @@ class Model:
                 "save it again with the installed version, without custom objects",
             ) from error
 
-    def infer(self, frames: Any) -> Any:  # noqa: ANN401 - float32 arrays
+    def infer(self, frames: Any) -> Any:
         """Run float32 [n, ...]; return float32 [n, ...]."""
         try:
             if self._is_keras:

@@ -82,14 +82,14 @@ def save(path: Path, **arrays: NDArray[Any]) -> Path:
     return path
 
 
-def _buffer(values: Float32 | None) -> Any:  # noqa: ANN401 - generated class
+def _buffer(values: Float32 | None) -> Any:
     buffer = schema.BufferT()
     if values is not None:
         buffer.data = np.frombuffer(values.tobytes(), dtype=np.uint8)
     return buffer
 
 
-def _tensor(name: str, shape: tuple[int, ...], buffer: int) -> Any:  # noqa: ANN401
+def _tensor(name: str, shape: tuple[int, ...], buffer: int) -> Any:
     tensor = schema.TensorT()
     tensor.name, tensor.shape, tensor.buffer = name, list(shape), buffer
     tensor.type = schema.TensorType.FLOAT32
@@ -101,15 +101,15 @@ def _operator(
     inputs: list[int],
     output: int,
     kind: int,
-    options: Any,  # noqa: ANN401 - generated class
-) -> Any:  # noqa: ANN401 - generated class
+    options: Any,
+) -> Any:
     operator = schema.OperatorT()
     operator.opcodeIndex, operator.inputs, operator.outputs = code, inputs, [output]
     operator.builtinOptionsType, operator.builtinOptions = kind, options
     return operator
 
 
-def _old_code(builtin: int) -> Any:  # noqa: ANN401 - generated class
+def _old_code(builtin: int) -> Any:
     code = schema.OperatorCodeT()
     code.builtinCode, code.deprecatedBuiltinCode, code.version = 0, builtin, 1
     return code

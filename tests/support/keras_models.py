@@ -27,8 +27,8 @@ def make_models(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     """Build and save the models."""
-    import keras  # noqa: PLC0415 - only in the process of its own
-    from keras import layers  # noqa: PLC0415
+    import keras
+    from keras import layers
 
     keras.utils.set_random_seed(1)
     conv = keras.Sequential(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_contract.bundle import Bundle
-from edge_contract.golden import compare
-from edge_contract.signing import generate_key
 
 from converter.cli import main
 from converter.engine import Engine, Kernels
+from edge_contract.bundle import Bundle
+from edge_contract.golden import compare
+from edge_contract.signing import generate_key
 from tests.support.convert_inputs import (
     FEATURES,
     HOP,
@@ -87,7 +87,7 @@ def test_a_build_holds_what_it_reports(
         assert not [one for one in keys if "latency" in one or "host" in one]
 
 
-def _keys(value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
+def _keys(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [*value, *(key for one in value.values() for key in _keys(one))]
     if isinstance(value, list):
@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_half_written(
         [sys.executable, "-B", "-m", "converter.cli", *arguments(folder)],
         capture_output=True,
         check=False,
-        preexec_fn=limit_file_size,  # noqa: PLW1509 - one thread
+        preexec_fn=limit_file_size,
         text=True,
     )
     assert done.returncode == 1

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edge_contract.bundle import Bundle
 
 from converter.errors import (
     ConvertLoaderError,
@@ -17,6 +16,7 @@ from converter.errors import (
 )
 from converter.loaders import open_source
 from converter.loaders.framework import FrameworkSource
+from edge_contract.bundle import Bundle
 from tests.support.convert_inputs import rows, save
 from tests.support.keras_models import make_models
 

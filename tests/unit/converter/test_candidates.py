@@ -2,13 +2,13 @@
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edge_contract.golden import signal_to_noise_db
 
 from converter.calibration import Range, activation_ranges
 from converter.candidates import int8_candidate
 from converter.engine import Engine
 from converter.errors import ConvertQuantizeError
 from converter.normalise import FloatModel, normalise
+from edge_contract.golden import signal_to_noise_db
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 
 

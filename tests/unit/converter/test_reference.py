@@ -2,12 +2,12 @@
 from pathlib import Path
 
 import numpy as np
-from edge_contract.profile import ReferenceProfile
-from edge_contract.window import StatisticsBuilder
 
 from converter.data import FrameRule, load_dataset
 from converter.normalise import TensorSpec
 from converter.reference import build_outputs, build_reference
+from edge_contract.profile import ReferenceProfile
+from edge_contract.window import StatisticsBuilder
 from tests.support.convert_inputs import FEATURES, HOP, LABELS, LENGTH, rows, save
 
 RULE = FrameRule(TensorSpec("input", (1, LENGTH, FEATURES)), "series", HOP)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from edge_contract.binning import BinTable, equal_mass_edges
 
 from converter.data import FrameRule, Rows
 from converter.errors import ConvertDataError
 from converter.normalise import TensorSpec
 from converter.variances import interleave, unit_variances
+from edge_contract.binning import BinTable, equal_mass_edges
 
 RULE = FrameRule(TensorSpec("input", (1, 8, 2)), "series", 4)
 

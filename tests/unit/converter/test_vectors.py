@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from edge_contract.golden import compare
 
 from converter.calibration import activation_ranges
 from converter.candidates import Candidate, float_candidate, int8_candidate
@@ -9,6 +8,7 @@ from converter.engine import Engine, Kernels
 from converter.errors import ConvertGoldenError
 from converter.normalise import normalise
 from converter.vectors import MAX_INPUTS, make_vectors, pick_inputs, tolerance
+from edge_contract.golden import compare
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 
 MODEL = normalise(model_bytes(), source="m")
