@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environment in which framework subprocesses run.
+
+The only module of the converter that reads the environment. It decides nothing about a
+build; options come from the command line.
+"""
+
+import os
+
+_WORKER = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_DETERMINISTIC_OPS": "1",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+}
+
+
+def worker_environment() -> dict[str, str]:
+    """Return our environment with what makes a framework quiet and deterministic."""
+    return {**os.environ, **_WORKER}

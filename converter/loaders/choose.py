@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which loader reads a path, and the digest that names its content."""
+
+import hashlib
+from pathlib import Path
+
+from converter.errors import ConvertModelError
+from converter.loaders.framework import FrameworkSource
+from converter.loaders.litert import LitertSource
+from converter.loaders.source import Source
+from edge_contract.canonical import sha256_hex
+
+_KERAS = {".keras": b"PK\x03\x04", ".h5": b"\x89HDF", ".hdf5": b"\x89HDF"}
+
+
+def open_source(path: Path) -> Source:
+    """Open a source model.
+
+    Raises:
+        ConvertModelError: Nothing there, or not a model of a kind that we read.
+        ConvertLoaderError: Its framework is not installed or failed.
+    """
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return FrameworkSource(path, "savedmodel")
+        msg = f"{path.name}: expected a SavedModel folder, found no saved_model.pb"
+        raise ConvertModelError(msg, next_step="pass the folder that was exported")
+    if not path.is_file():
+        msg = f"{path}: expected a model, found no such file"
+        raise ConvertModelError(msg, next_step="check the path")
+    suffix = path.suffix.lower()
+    if suffix == ".tflite":
+        return LitertSource(path)
+    if suffix not in _KERAS:
+        msg = f"{path.name}: expected .keras, .h5, .tflite or a SavedModel folder"
+        raise ConvertModelError(msg, next_step="export the model to one of these")
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    if head != _KERAS[suffix]:
+        msg = f"{path.name}: expected a {suffix} file, found a file that starts"
+        msg += f" with {head!r}"
+        raise ConvertModelError(msg, next_step="save the model again")
+    return FrameworkSource(path, "keras")
+
+
+def source_digest(path: Path) -> str:
+    """Return the SHA-256 of a model file, or of a folder's files in sorted order."""
+    if path.is_file():
+        return sha256_hex(path.read_bytes())
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.rglob("*") if one.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

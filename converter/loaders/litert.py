@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source models that are LiteRT flatbuffers already."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from converter.engine import Engine, Kernels
+from converter.loaders.source import Float32
+
+
+class LitertSource:
+    """A ``.tflite`` file, run as it is on builtin kernels."""
+
+    framework = "litert"
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.toolchain: dict[str, str] = {}
+        self._content = path.read_bytes()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is held."""
+
+    def export(self) -> bytes:
+        """Return the file's bytes."""
+        return self._content
+
+    def infer(self, frames: Float32) -> Float32:
+        """Run float32 [n, ...] on builtin kernels."""
+        return Engine(self._content, Kernels.BUILTIN).run(frames)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import numpy as np
+
+from converter.data import FrameRule, load_dataset
+from converter.normalise import TensorSpec
+from converter.reference import build_outputs, build_reference
+from edge_contract.profile import ReferenceProfile
+from edge_contract.window import StatisticsBuilder
+from tests.support.convert_inputs import FEATURES, HOP, LABELS, LENGTH, rows, save
+
+RULE = FrameRule(TensorSpec("input", (1, LENGTH, FEATURES)), "series", HOP)
+CLASSES = ("a", "b", "c")
+
+
+def probabilities(count: int, seed: int = 1) -> np.ndarray:
+    scores = np.random.default_rng(seed).gamma(0.4, size=(count, 3))
+    found: np.ndarray = scores / scores.sum(axis=1, keepdims=True)
+    return found.astype(np.float32)
+
+
+def test_the_reference_counts_what_a_device_would_count(tmp_path: Path) -> None:
+    data = load_dataset(save(tmp_path / "d.npz", **rows()), RULE)
+    outputs = probabilities(320)
+    truth = np.random.default_rng(2).integers(0, 3, 320)
+    profile = build_reference(
+        data, RULE, LABELS, build_outputs(CLASSES, outputs, truth)
+    )
+    builder = StatisticsBuilder(profile)
+    builder.add_rows(data.rows.values)
+    builder.add_outputs(outputs)
+    counts, layout = builder.statistics.counts, profile.layout
+
+    for index, one in enumerate(profile.features):
+        assert np.array_equal(counts[layout.bins(index)], one.counts)
+        assert one.mean == data.rows.values[:, index].astype(float).mean()
+    assert counts[layout.below].sum() == counts[layout.above].sum() == 0
+    found = profile.outputs
+    assert np.array_equal(counts[layout.classes], found.class_counts)
+    assert np.array_equal(counts[layout.confidence], found.confidence_counts)
+    assert np.array_equal(counts[layout.margin], found.margin_counts)
+    right = int((outputs.argmax(axis=1) == truth).sum())
+    assert found.confidence_correct.sum() == right
+    assert (found.confidence_correct <= found.confidence_counts).all()
+    assert profile.triads == ((0, 1, 2),)
+    assert ReferenceProfile.decode(profile.encoded).encoded == profile.encoded
+
+
+def test_without_labels_nothing_counts_as_right() -> None:
+    found = build_outputs(CLASSES, probabilities(50), None)
+    assert found.confidence_correct.sum() == 0
+    assert found.confidence_counts.sum() == 50
+
+
+def test_the_last_bits_of_an_output_move_no_count() -> None:
+    outputs = probabilities(200)
+    nudged = np.nextafter(outputs, np.float32(1))
+    first = build_outputs(CLASSES, outputs, None)
+    second = build_outputs(CLASSES, nudged, None)
+    assert np.array_equal(first.confidence_edges, second.confidence_edges)
+    assert np.array_equal(first.confidence_counts, second.confidence_counts)
+    assert np.array_equal(first.margin_counts, second.margin_counts)
