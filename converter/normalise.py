@@ -27,6 +27,15 @@ from converter.errors import (
 SIGNATURE = "serving_default"
 _IDENTIFIER = b"TFL3"
 _MAX_DEPRECATED_CODE = 127
+# What reading inconsistent tables raises once the runtime's verifier passed them.
+_MALFORMED = (
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 _KEPT_METADATA = b"min_runtime_version"
 _DESCRIPTION = "edge-convert"
 _MAX_REASON = 200
@@ -76,6 +85,27 @@ def normalise(content: bytes, *, source: str) -> FloatModel:
         ConvertOperatorError: It needs custom or flex operators.
         ConvertShapeError: Not one float32 input and output of static shape, batch one.
     """
+    try:
+        return _normalised(content, source)
+    except _MALFORMED as error:
+        msg = f"{source}: the flatbuffer is malformed: {error}"
+        raise ConvertModelError(msg, next_step="export the model again") from error
+
+
+def repair_quantized(content: bytes) -> bytes:
+    """Return a quantizer's output with both operator code fields and no description."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    _repair_codes(model)
+    _strip(model)
+    return pack(model)
+
+
+def pack(model: Any) -> bytes:
+    """Serialise a ``ModelT``."""
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _normalised(content: bytes, source: str) -> FloatModel:
     model = _parse(content, source)
     _repair_codes(model)
     _refuse_custom(model, source)
@@ -95,19 +125,6 @@ def normalise(content: bytes, *, source: str) -> FloatModel:
     return FloatModel(pack(model), given, found, operators)
 
 
-def repair_quantized(content: bytes) -> bytes:
-    """Return a quantizer's output with both operator code fields and no description."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    _repair_codes(model)
-    _strip(model)
-    return pack(model)
-
-
-def pack(model: Any) -> bytes:
-    """Serialise a ``ModelT``."""
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
 def _parse(content: bytes, source: str) -> Any:
     if content[4:8] != _IDENTIFIER:
         msg = f"{source}: expected a LiteRT model (identifier TFL3)"
@@ -120,9 +137,6 @@ def _parse(content: bytes, source: str) -> Any:
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip()[:_MAX_REASON]
         msg = f"{source}: the runtime refuses this file: {reason}"
-        raise ConvertModelError(msg, next_step="export the model again") from error
-    except (struct.error, IndexError, TypeError, AttributeError) as error:
-        msg = f"{source}: the flatbuffer is malformed: {error}"
         raise ConvertModelError(msg, next_step="export the model again") from error
 
 
