@@ -80,7 +80,10 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
     picked = vectors.pick_inputs(frames, quality[candidates[0].id].probabilities)
     golden, checks, refused = vectors.make_vectors(candidates, picked)
     if candidates[0].id in refused:
-        raise ConvertGoldenError(refused[candidates[0].id])
+        raise ConvertGoldenError(
+            refused[candidates[0].id],
+            next_step="check the model for numbers near overflow",
+        )
     candidates = [one for one in candidates if one.id not in refused]
     progress("measuring latency")
     latency = measure_latency(candidates, frames)

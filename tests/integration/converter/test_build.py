@@ -176,6 +176,15 @@ def test_an_altered_bundle_is_refused_by_inspect(
     assert main(["inspect", str(folder / "absent.bundle")]) == 2
 
 
+def test_a_model_that_gives_nan_fails_the_gate_and_leaves_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "dense.tflite").write_bytes(model_bytes(bias=float("inf")))
+    assert main(arguments(folder, "--json")) == 4
+    assert json.loads(capsys.readouterr().out)["error"] == "convert.parity"
+    assert not (folder / "out.bundle").exists()
+
+
 def test_the_table_names_the_choice(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
