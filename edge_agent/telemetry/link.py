@@ -225,7 +225,7 @@ class Link:
                 self._converse()
             except (AgentError, OSError) as error:
                 _LOG.warning("link: %s", error)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the supervisor of this thread
                 # A supervisor: a defect in a handler must not silence the device.
                 _LOG.exception("link: unexpected error; connecting again")
             self._drop()
