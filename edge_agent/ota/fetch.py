@@ -60,7 +60,7 @@ class InterruptedFetchError(UpdateError):
 
 
 class Access(Protocol):
-    """Who sends the requests; ``http.HttpAccess`` in production."""
+    """Who sends the requests; ``access.HttpAccess`` in production."""
 
     def request(
         self,
@@ -133,7 +133,7 @@ class Download:
         return self.part
 
     def _attempt(self, have: int, etag: str | None) -> tuple[str | None, float | None]:
-        """Make one request; return the ETag and how long the server wants us to wait."""
+        """Make one request; return the ETag, and the pause that the server asks for."""
         headers = {}
         if have and etag:
             headers = {"Range": f"bytes={have}-", "If-Range": etag}

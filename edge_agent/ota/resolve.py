@@ -165,7 +165,7 @@ def _desired(wire: Any) -> Desired:
     )
 
 
-def _rule(one: Any) -> Rule:  # noqa: ANN401 - parsed JSON
+def _rule(one: Any) -> Rule:
     devices, percent, tags = one["devices"], one["percent"], one["tags"]
     if percent is not None and not 0 <= _integer(percent) <= _PERCENT:
         raise ValueError(f"expected a percentage, found {percent}")
@@ -181,13 +181,13 @@ def _rule(one: Any) -> Rule:  # noqa: ANN401 - parsed JSON
     )
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - parsed JSON
+def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected a text, found {value!r}")
     return value
 
 
-def _integer(value: Any) -> int:  # noqa: ANN401 - parsed JSON
+def _integer(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise TypeError(f"expected a whole number, found {value!r}")
     return value

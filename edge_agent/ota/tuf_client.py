@@ -19,8 +19,8 @@ from tuf.api import exceptions as tuf_errors
 from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
+from edge_agent.access import HttpAccess
 from edge_agent.errors import StateError, UpdateError, UpdateTrustError
-from edge_agent.ota.http import HttpAccess
 from edge_agent.ota.resolve import MAX_DESIRED_BYTES, UpdateRejectedError
 from edge_agent.store import write_atomic
 from edge_contract.enrolment import Enrolment

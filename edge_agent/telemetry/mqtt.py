@@ -9,9 +9,6 @@ A connection is a new paho client each time, because paho would send again by it
 what an earlier connection left unacknowledged, past any window.
 """
 
-import hashlib
-import hmac
-import ipaddress
 import select
 import socket
 import ssl
@@ -25,6 +22,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge_agent.access import is_loopback, pinned_context
 from edge_agent.errors import LinkError
 
 KEEPALIVE_SECONDS: Final = 60
@@ -88,50 +86,6 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Leave without the will being published, if that is still possible."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether ``host`` names this machine and nothing else.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("10.0.0.1")
-    (True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-class PinnedSocket(ssl.SSLSocket):
-    """A TLS socket that ends the handshake unless the certificate is the pinned one."""
-
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Shake hands, then compare the certificate, before any byte is sent."""
-        super().do_handshake(block)
-        pin = getattr(self.context, "pin", "")
-        found = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
-        if not hmac.compare_digest(found, pin):
-            msg = f"expected the certificate with sha256 {pin}, found {found}"
-            raise ssl.SSLCertVerificationError(msg)
-
-
-class PinnedContext(ssl.SSLContext):
-    """TLS that trusts exactly one certificate, whoever signed it."""
-
-    pin: str
-    sslsocket_class = PinnedSocket
-
-
-def pinned_context(pin: str) -> ssl.SSLContext:
-    """Return a client context that accepts only the certificate with this SHA-256."""
-    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.pin = pin.lower()
-    return context
 
 
 class PahoTransport:
@@ -240,7 +194,7 @@ class PahoTransport:
     def _on_connect(
         self,
         client: paho.Client,
-        _data: Any,  # noqa: ANN401 - paho's user data, unused
+        _data: Any,
         _flags: paho.ConnectFlags,
         reason: ReasonCode,
         _properties: Properties | None,
@@ -253,7 +207,7 @@ class PahoTransport:
     def _on_subscribe(
         self,
         _client: paho.Client,
-        _data: Any,  # noqa: ANN401
+        _data: Any,
         _ticket: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
@@ -267,7 +221,7 @@ class PahoTransport:
     def _on_publish(
         self,
         _client: paho.Client,
-        _data: Any,  # noqa: ANN401
+        _data: Any,
         ticket: int,
         reason: ReasonCode,
         _properties: Properties,
@@ -277,7 +231,7 @@ class PahoTransport:
     def _on_message(
         self,
         _client: paho.Client,
-        _data: Any,  # noqa: ANN401
+        _data: Any,
         message: paho.MQTTMessage,
     ) -> None:
         self._handler.on_message(message.topic, bytes(message.payload))
@@ -285,7 +239,7 @@ class PahoTransport:
     def _on_disconnect(
         self,
         _client: paho.Client,
-        _data: Any,  # noqa: ANN401
+        _data: Any,
         _flags: paho.DisconnectFlags,
         reason: ReasonCode,
         _properties: Properties | None,

@@ -388,7 +388,7 @@ class Outbox:
     def _set_meta(self, name: str, value: bytes | int) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def _one(self, query: str, *values: object) -> Any:  # noqa: ANN401 - a column
+    def _one(self, query: str, *values: object) -> Any:
         with self._lock, self._named_errors():
             row = self._db.execute(query, values).fetchone()
         return None if row is None else row[0]
