@@ -100,6 +100,7 @@ class Download:
     sleep: Callable[[float], None] = time.sleep
     random: Random = field(default_factory=SystemRandom)
     received_bytes: int = 0
+    _etag: str | None = None
 
     def run(self) -> Path:
         """Return the part file, complete, synced and with the right digest.
@@ -111,12 +112,12 @@ class Download:
             UpdateTrustError: What arrived has another digest; it was deleted.
         """
         self.part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        etag = self._resume_etag()
+        self._etag = self._resume_etag()
         failures = 0
         while (have := self._have()) < self.wanted.length:
             self._check_room(self.wanted.length - have)
             try:
-                etag, delay = self._attempt(have, etag)
+                delay = self._attempt(have)
             except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError):
                 delay = None
             failures = 0 if self._have() > have else failures + 1
@@ -132,35 +133,33 @@ class Download:
         self._verify()
         return self.part
 
-    def _attempt(self, have: int, etag: str | None) -> tuple[str | None, float | None]:
-        """Make one request; return the ETag, and the pause that the server asks for."""
+    def _attempt(self, have: int) -> float | None:
+        """Make one request; return the pause that the server asks for, if it does."""
         headers = {}
-        if have and etag:
-            headers = {"Range": f"bytes={have}-", "If-Range": etag}
+        if have and self._etag:
+            headers = {"Range": f"bytes={have}-", "If-Range": self._etag}
         response = self.access.request("GET", self.wanted.url, headers=headers)
         try:
             status = response.status
-            found = response.headers.get("ETag")
             if status in {_OK, _PARTIAL} and _is_encoded(response):
                 raise PermanentFetchError(
                     f"{self.wanted.url}: expected no content encoding"
                 )
             if status == _OK:
-                self._reset(found)
+                self._reset(response.headers.get("ETag"))
                 self._receive(response, 0)
             elif status == _PARTIAL and _continues(response, have, self.wanted.length):
                 self._receive(response, have)
             elif status in {_PARTIAL, _UNSATISFIABLE}:
                 self._reset(None)
-                found = None
             elif status in _RETRYABLE or status >= _SERVER_ERRORS:
-                return etag, _retry_after(response)
+                return _retry_after(response)
             else:
                 raise PermanentFetchError(
                     f"{self.wanted.url}: expected 200 or 206, found status {status}",
                     next_step="check the server; the release may be withdrawn",
                 )
-            return found, None
+            return None
         finally:
             response.close()
 
@@ -170,7 +169,9 @@ class Download:
             stream.seek(start)
             try:
                 while left:
-                    chunk = response.read(min(left, _CHUNK_BYTES), decode_content=False)
+                    chunk = response.read1(
+                        min(left, _CHUNK_BYTES), decode_content=False
+                    )
                     if not chunk:
                         break
                     self._write(stream.fileno(), chunk)
@@ -242,6 +243,7 @@ class Download:
     def _reset(self, etag: str | None) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.part.unlink()
+        self._etag = etag
         wire = {"sha256": self.wanted.sha256, "etag": etag}
         try:
             write_atomic(self._sidecar, json.dumps(wire).encode())

@@ -233,7 +233,7 @@ def encode_chunks(samples: Samples, max_bytes: int = MAX_CHUNK_BYTES) -> list[by
     Raises:
         UploadError: There are no rows, or one row alone is too large.
     """
-    rows, channels = samples.x.shape if samples.x.ndim == 2 else (0, 0)  # noqa: PLR2004
+    rows, channels = samples.x.shape if samples.x.ndim == 2 else (0, 0)
     if not rows or not channels:
         raise UploadError(
             "samples: expected rows to send, found none",

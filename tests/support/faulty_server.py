@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file server over HTTP with ranges, which misbehaves as it is told.
+
+Each fault is used up by one request for a bundle or other target below ``models/``.
+"""
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How one response goes wrong."""
+
+    cut_after: int | None = None
+    status: int | None = None
+    retry_after: str | None = None
+    ignore_range: bool = False
+    content_range: str | None = None
+    encoding: str | None = None
+    flip_byte: bool = False
+    etag: str | None = None
+    endless: bool = False
+
+
+@dataclass
+class FaultyServer:
+    """What the requests of a test did."""
+
+    folder: Path
+    url: str = ""
+    faults: deque[Fault] = field(default_factory=deque)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    body_bytes: int = 0
+    uploads: dict[str, bytes] = field(default_factory=dict)
+
+
+@contextmanager
+def serve_files(folder: Path) -> Iterator[FaultyServer]:
+    """Serve ``folder`` while the block runs."""
+    state = FaultyServer(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:  # noqa: N802 - the base class's name
+            _answer(self, state)
+
+        def do_PUT(self) -> None:  # noqa: N802
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            fault = state.faults.popleft() if state.faults else Fault()
+            if fault.status is None:
+                state.uploads[self.path] = body
+            self.send_response(fault.status or 201)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _answer(handler: BaseHTTPRequestHandler, state: FaultyServer) -> None:
+    is_target = "/targets/models/" in handler.path
+    wanted = handler.headers.get("Range")
+    if is_target:
+        state.requests.append((handler.path, wanted))
+    fault = state.faults.popleft() if is_target and state.faults else Fault()
+    path = state.folder / handler.path.lstrip("/")
+    if fault.status is not None or not path.is_file():
+        handler.send_response(fault.status or 404)
+        if fault.retry_after is not None:
+            handler.send_header("Retry-After", fault.retry_after)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
+    data = path.read_bytes()
+    etag = fault.etag or f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+    start = 0
+    if wanted and not fault.ignore_range and handler.headers.get("If-Range") == etag:
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        handler.send_response(206)
+        handler.send_header(
+            "Content-Range",
+            fault.content_range or f"bytes {start}-{len(data) - 1}/{len(data)}",
+        )
+    else:
+        handler.send_response(200)
+    body = bytearray(data[start:])
+    if fault.flip_byte:
+        body[-1] ^= 1
+    if fault.endless:
+        body += bytes(1 << 20)
+    if fault.encoding is not None:
+        handler.send_header("Content-Encoding", fault.encoding)
+    handler.send_header("ETag", etag)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    sent = body if fault.cut_after is None else body[: fault.cut_after]
+    if is_target:
+        state.body_bytes += len(sent)
+    try:
+        handler.wfile.write(sent)
+        handler.wfile.flush()
+    except (BrokenPipeError, ConnectionResetError):
+        handler.close_connection = True
+    if fault.cut_after is not None:
+        handler.close_connection = True
