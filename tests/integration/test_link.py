@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from edge_contract.messages import (
 from edge_contract.topics import announce_topic, down_topic
 from edge_contract.window_report import WindowReport
 from tests.support.mqtt_broker import Mosquitto, Rumqttd, TestBroker
+from tests.support.randomness import seeded
 from tests.support.server_ear import NEVER_S, ServerEar
 from tests.support.small_profile import small_profile, window_builder
 
@@ -54,7 +54,7 @@ class Device:
                 self._keep(self.commands),
                 self._keep(self.announces),
             ),
-            random=Random(1),
+            random=seeded(1),
         )
 
     def wait_for(self, condition: Callable[[], bool]) -> None:

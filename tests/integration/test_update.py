@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -38,6 +37,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from edge_agent.ota.selftest import format_result
 from edge_agent.runtime.model import load_bundle, prove
+from tests.support.randomness import seeded
 from edge_contract.bundle import Bundle
 with Bundle.open(Path(sys.argv[1])) as bundle:
     print(format_result(prove(load_bundle(bundle), bundle)))
@@ -171,7 +171,7 @@ def test_downloads_survive(world: World, name: str, faults: list[Fault]) -> None
     )
     part = world.state_dir / "part" / "bundle.part"
     access = HttpAccess(world.enrolment)
-    download = Download(wanted, part, access, sleeps.append, Random(1))
+    download = Download(wanted, part, access, sleeps.append, seeded(1))
     assert download.run().read_bytes() == bundle.read_bytes()
     if name == "cut":
         assert world.server.body_bytes == size

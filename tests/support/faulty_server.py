@@ -52,10 +52,10 @@ def serve_files(folder: Path) -> Iterator[FaultyServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        def do_GET(self) -> None:
             _answer(self, state)
 
-        def do_PUT(self) -> None:  # noqa: N802
+        def do_PUT(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             fault = state.faults.popleft() if state.faults else Fault()
             if fault.status is None:
@@ -79,47 +79,55 @@ def serve_files(folder: Path) -> Iterator[FaultyServer]:
 
 def _answer(handler: BaseHTTPRequestHandler, state: FaultyServer) -> None:
     is_target = "/targets/models/" in handler.path
-    wanted = handler.headers.get("Range")
     if is_target:
-        state.requests.append((handler.path, wanted))
+        state.requests.append((handler.path, handler.headers.get("Range")))
     fault = state.faults.popleft() if is_target and state.faults else Fault()
     path = state.folder / handler.path.lstrip("/")
     if fault.status is not None or not path.is_file():
-        handler.send_response(fault.status or 404)
+        headers = {"Content-Length": "0"}
         if fault.retry_after is not None:
-            handler.send_header("Retry-After", fault.retry_after)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
+            headers["Retry-After"] = fault.retry_after
+        _send_head(handler, fault.status or 404, headers)
         return
-    data = path.read_bytes()
-    etag = fault.etag or f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-    start = 0
-    if wanted and not fault.ignore_range and handler.headers.get("If-Range") == etag:
-        start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        handler.send_response(206)
-        handler.send_header(
-            "Content-Range",
-            fault.content_range or f"bytes {start}-{len(data) - 1}/{len(data)}",
-        )
-    else:
-        handler.send_response(200)
-    body = bytearray(data[start:])
-    if fault.flip_byte:
-        body[-1] ^= 1
-    if fault.endless:
-        body += bytes(1 << 20)
-    if fault.encoding is not None:
-        handler.send_header("Content-Encoding", fault.encoding)
-    handler.send_header("ETag", etag)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
+    body = _send_file_head(handler, fault, path.read_bytes())
     sent = body if fault.cut_after is None else body[: fault.cut_after]
     if is_target:
         state.body_bytes += len(sent)
+    handler.close_connection = fault.cut_after is not None
     try:
         handler.wfile.write(sent)
         handler.wfile.flush()
     except (BrokenPipeError, ConnectionResetError):
         handler.close_connection = True
-    if fault.cut_after is not None:
-        handler.close_connection = True
+
+
+def _send_file_head(
+    handler: BaseHTTPRequestHandler, fault: Fault, data: bytes
+) -> bytes:
+    etag = fault.etag or f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+    wanted, status, start = handler.headers.get("Range"), 200, 0
+    headers = {"ETag": etag}
+    fits = not fault.ignore_range and handler.headers.get("If-Range") == etag
+    if wanted and fits:
+        status, start = 206, int(wanted.removeprefix("bytes=").rstrip("-"))
+        content_range = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        headers["Content-Range"] = fault.content_range or content_range
+    body = data[start:]
+    if fault.flip_byte:
+        body = body[:-1] + bytes([body[-1] ^ 1])
+    if fault.endless:
+        body += bytes(1 << 20)
+    if fault.encoding is not None:
+        headers["Content-Encoding"] = fault.encoding
+    headers["Content-Length"] = str(len(body))
+    _send_head(handler, status, headers)
+    return body
+
+
+def _send_head(
+    handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]
+) -> None:
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()

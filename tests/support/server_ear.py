@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server's end of MQTT, as simple as it can be: an oracle for link tests.
 
-It opens what devices send, keeps each (boot id, seq) once, and counts how often it came.
+It opens what devices send, keeps each seq once, and counts how often it came.
 It acknowledges only when told to.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reference profile of two features and three labels, and windows counted under it."""
+"""A reference profile of two features and three labels, and windows under it."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small TUF repository made with python-tuf, as the device's tests need it.
 
-One builder (role ``models``, whose key signs bundles too), one fleet (``fleet-default``),
-consistent snapshots. A test may publish what a thief of either key would.
+One builder (role ``models``, whose key signs bundles too), one fleet, consistent
+snapshots. A test may publish what a thief of either key would.
 """
 
 from datetime import UTC, datetime, timedelta

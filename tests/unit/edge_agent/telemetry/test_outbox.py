@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import OutboxError
-from edge_agent.telemetry.outbox import Outbox, is_marked
+from edge_agent.telemetry.outbox import ROW_OVERHEAD_BYTES, Outbox, is_marked
 from edge_agent.telemetry.publisher import BULK_LANE, URGENT_LANE
-from edge_contract.messages import Event, Reply, UpMessage
+from edge_contract.messages import Event, Reply, UpMessage, encode_message
 from edge_contract.window_report import WindowReport
 from tests.support.manual_clock import ManualClock
 from tests.support.small_profile import small_profile, some_statistics, window_builder
@@ -152,11 +152,12 @@ def test_other_releases_do_not_merge(path: Path) -> None:
 
 def test_an_urgent_message_is_refused_when_nothing_can_be_merged(path: Path) -> None:
     outbox = Outbox(path, 300, ManualClock())
+    held = 300 // (len(encode_message(event(bytes(8), 1))) + ROW_OVERHEAD_BYTES)
+    for _ in range(held):
+        outbox.append(URGENT_LANE, event)
     with pytest.raises(OutboxError, match="at most 300 bytes"):
-        for _ in range(10):
-            outbox.append(URGENT_LANE, event)
-    held = outbox.pending
-    assert 0 < held < 10
+        outbox.append(URGENT_LANE, event)
+    assert outbox.pending == held
     assert outbox.close_window(window_builder(PROFILE, 1), b"") == held + 1
     outbox.close()
 
@@ -212,9 +213,13 @@ def test_a_full_disk_refuses_and_keeps_what_was(outbox: Outbox) -> None:
     outbox.close_window(window_builder(PROFILE, 1), b"one")
     pages = outbox._one("PRAGMA page_count")
     outbox._one(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(OutboxError, match="full"):
+
+    def fill() -> None:
         for number in range(2, 500):
             outbox.close_window(window_builder(PROFILE, number), b"%d" % number)
+
+    with pytest.raises(OutboxError, match="full"):
+        fill()
     stored = outbox.pending
     assert outbox.load_checkpoint() == (b"%d" % stored if stored > 1 else b"one")
     outbox._one("PRAGMA max_page_count = 100000")
