@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may be spoken to: the server of the enrolment, by its pinned certificate.
+
+Owns the rule that plain connections are for loopback only, the pinned TLS context, and
+HTTP requests: no redirects, no retries, no compression. urllib3 is imported only when a
+request object is made: the resident agent never loads it.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import ssl
+import urllib.parse
+from typing import TYPE_CHECKING, Final
+
+from edge_agent.errors import LinkError
+from edge_contract.enrolment import Enrolment
+
+if TYPE_CHECKING:
+    import urllib3
+
+SOCKET_SECONDS: Final = 30.0
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether ``host`` names this machine and nothing else.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("10.0.0.1")
+    (True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class PinnedSocket(ssl.SSLSocket):
+    """A TLS socket that ends the handshake unless the certificate is the pinned one."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Shake hands, then compare the certificate, before any byte is sent."""
+        super().do_handshake(block)
+        pin = getattr(self.context, "pin", "")
+        found = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
+        if not hmac.compare_digest(found, pin):
+            msg = f"expected the certificate with sha256 {pin}, found {found}"
+            raise ssl.SSLCertVerificationError(msg)
+
+
+class PinnedContext(ssl.SSLContext):
+    """TLS that trusts exactly one certificate, whoever signed it."""
+
+    pin: str
+    sslsocket_class = PinnedSocket
+
+
+def pinned_context(pin: str) -> ssl.SSLContext:
+    """Return a client context that accepts only the certificate with this SHA-256."""
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.pin = pin.lower()
+    return context
+
+
+class HttpAccess:
+    """Requests to the server of one enrolment.
+
+    Raises:
+        LinkError: Plain HTTP to another machine, or TLS without a pin.
+    """
+
+    def __init__(self, enrolment: Enrolment) -> None:
+        import urllib3
+
+        url = urllib.parse.urlsplit(enrolment.api_url)
+        pin = enrolment.certificate_pin
+        is_pinned = url.scheme == "https" and pin is not None
+        is_local = url.scheme == "http" and is_loopback(url.hostname or "")
+        if not (is_pinned or is_local):
+            raise LinkError(
+                f"{enrolment.api_url}: expected https with a certificate pin; plain "
+                "HTTP is for loopback only",
+                next_step="enrol again with a file from a server that has TLS",
+            )
+        self.base = enrolment.api_url.rstrip("/")
+        timeout = urllib3.Timeout(SOCKET_SECONDS)
+        self._pool = (
+            urllib3.PoolManager(timeout=timeout)
+            if url.scheme == "http"
+            else urllib3.PoolManager(
+                timeout=timeout,
+                assert_fingerprint=pin,
+                cert_reqs="CERT_NONE",
+                assert_hostname=False,
+            )
+        )
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> "urllib3.BaseHTTPResponse":
+        """Send one request and return the response with its body unread.
+
+        Raises:
+            urllib3.exceptions.HTTPError: The network or the certificate refused.
+        """
+        return self._pool.request(
+            method,
+            url,
+            headers={"Accept-Encoding": "identity", **(headers or {})},
+            body=body,
+            preload_content=False,
+            redirect=False,
+            retries=False,
+        )

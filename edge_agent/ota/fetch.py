@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetching: a file of known length and digest over a network that breaks off.
+
+Owns ``store/.part``: the part file and its sidecar. What arrived is synced every 4 MiB
+and continued with ``Range`` and ``If-Range`` after a cut, a restart or a kill. The
+server is not trusted: the length bounds what is read, the digest decides at the end.
+
+Retry rules (RFC 9110): a broken connection, 408, 425, 429 and 5xx are tried again with
+full jitter, or after ``Retry-After``; any other 4xx is final; a full disk is no network
+fault and ends the attempt. At most twice the length is read in all.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Final, Protocol
+
+import urllib3
+
+from edge_agent.errors import UpdateError, UpdateTrustError
+from edge_agent.ota.slots import free_bytes
+from edge_agent.store import write_atomic
+
+SYNC_BYTES: Final = 4 * 1024 * 1024
+MAX_ATTEMPTS: Final = 8
+FIRST_DELAY_SECONDS: Final = 1.0
+MAX_DELAY_SECONDS: Final = 60.0
+FREE_RESERVE: Final = 1.1
+BUDGET_FACTOR: Final = 2
+_CHUNK_BYTES = 64 * 1024
+_OK = 200
+_PARTIAL = 206
+_UNSATISFIABLE = 416
+_RETRYABLE = frozenset({408, 425, 429})
+_SERVER_ERRORS = 500
+
+
+class PermanentFetchError(UpdateError):
+    """The server says that asking again is useless."""
+
+    code = "agent.update.fetch-refused"
+
+
+class DiskFullError(UpdateError):
+    """There is no room for the bundle."""
+
+    code = "agent.update.disk-full"
+
+
+class InterruptedFetchError(UpdateError):
+    """The network failed too often; what arrived is kept."""
+
+    code = "agent.update.fetch-interrupted"
+
+
+class Access(Protocol):
+    """Who sends the requests; ``access.HttpAccess`` in production."""
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request and return the response with its body unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be fetched."""
+
+    url: str
+    length: int
+    sha256: str
+
+
+@dataclass
+class Download:
+    """Fetches one file into a part file.
+
+    Args:
+        wanted: What to fetch.
+        part: Where; a sidecar lies beside it.
+        access: Sends the requests.
+        sleep: Waits between attempts.
+        random: Source of jitter.
+    """
+
+    wanted: Wanted
+    part: Path
+    access: Access
+    sleep: Callable[[float], None] = time.sleep
+    random: Random = field(default_factory=SystemRandom)
+    received_bytes: int = 0
+    _etag: str | None = None
+
+    def run(self) -> Path:
+        """Return the part file, complete, synced and with the right digest.
+
+        Raises:
+            PermanentFetchError: The server refused for good.
+            InterruptedFetchError: It broke off too often; call again later.
+            DiskFullError: The disk has no room.
+            UpdateTrustError: What arrived has another digest; it was deleted.
+        """
+        self.part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._etag = self._resume_etag()
+        failures = 0
+        while (have := self._have()) < self.wanted.length:
+            self._check_room(self.wanted.length - have)
+            try:
+                delay = self._attempt(have)
+            except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError):
+                delay = None
+            failures = 0 if self._have() > have else failures + 1
+            spent = self.received_bytes >= BUDGET_FACTOR * self.wanted.length
+            if self._have() < self.wanted.length:
+                if failures >= MAX_ATTEMPTS or spent:
+                    raise InterruptedFetchError(
+                        f"{self.wanted.url}: expected {self.wanted.length} bytes, "
+                        f"found {self._have()} after {failures} failures in a row",
+                        next_step="the device tries again later, from there",
+                    )
+                self.sleep(retry_delay_seconds(failures, delay, self.random))
+        self._verify()
+        return self.part
+
+    def _attempt(self, have: int) -> float | None:
+        """Make one request; return the pause that the server asks for, if it does."""
+        headers = {}
+        if have and self._etag:
+            headers = {"Range": f"bytes={have}-", "If-Range": self._etag}
+        response = self.access.request("GET", self.wanted.url, headers=headers)
+        try:
+            status = response.status
+            if status in {_OK, _PARTIAL} and _is_encoded(response):
+                raise PermanentFetchError(
+                    f"{self.wanted.url}: expected no content encoding"
+                )
+            if status == _OK:
+                self._reset(response.headers.get("ETag"))
+                self._receive(response, 0)
+            elif status == _PARTIAL and _continues(response, have, self.wanted.length):
+                self._receive(response, have)
+            elif status in {_PARTIAL, _UNSATISFIABLE}:
+                self._reset(None)
+            elif status in _RETRYABLE or status >= _SERVER_ERRORS:
+                return _retry_after(response)
+            else:
+                raise PermanentFetchError(
+                    f"{self.wanted.url}: expected 200 or 206, found status {status}",
+                    next_step="check the server; the release may be withdrawn",
+                )
+            return None
+        finally:
+            response.close()
+
+    def _receive(self, response: urllib3.BaseHTTPResponse, start: int) -> None:
+        left, unsynced = self.wanted.length - start, 0
+        with self.part.open("r+b" if start else "wb", buffering=0) as stream:
+            stream.seek(start)
+            try:
+                while left:
+                    chunk = response.read1(
+                        min(left, _CHUNK_BYTES), decode_content=False
+                    )
+                    if not chunk:
+                        break
+                    self._write(stream.fileno(), chunk)
+                    left -= len(chunk)
+                    unsynced += len(chunk)
+                    self.received_bytes += len(chunk)
+                    if unsynced >= SYNC_BYTES:
+                        os.fsync(stream.fileno())
+                        unsynced = 0
+            finally:
+                os.fsync(stream.fileno())
+
+    def _write(self, descriptor: int, chunk: bytes) -> None:
+        try:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view) :]
+        except OSError as error:
+            raise DiskFullError(
+                f"{self.part}: {error.strerror}",
+                next_step="make room on the disk; the device tries again later",
+            ) from error
+
+    def _verify(self) -> None:
+        with self.part.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != self.wanted.sha256 or self._have() != self.wanted.length:
+            self.discard()
+            raise UpdateTrustError(
+                f"{self.wanted.url}: expected sha256 {self.wanted.sha256}, "
+                f"found {found}; the bytes were deleted",
+                next_step="check the file server: it may be damaged, or lie",
+            )
+
+    def discard(self) -> None:
+        """Delete what was fetched."""
+        for path in (self.part, self._sidecar):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+    @property
+    def _sidecar(self) -> Path:
+        return self.part.with_name(f"{self.part.name}.json")
+
+    def _have(self) -> int:
+        try:
+            return self.part.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _resume_etag(self) -> str | None:
+        """Return the ETag of what is there, if it belongs to what is wanted."""
+        try:
+            wire = json.loads(self._sidecar.read_bytes())
+        except (OSError, ValueError):
+            wire = None
+        fits = (
+            isinstance(wire, dict)
+            and wire.get("sha256") == self.wanted.sha256
+            and isinstance(wire.get("etag"), str | None)
+            and self._have() <= self.wanted.length
+        )
+        if fits and isinstance(wire, dict):
+            etag: str | None = wire["etag"]
+            return etag
+        self.discard()
+        return None
+
+    def _reset(self, etag: str | None) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.part.unlink()
+        self._etag = etag
+        wire = {"sha256": self.wanted.sha256, "etag": etag}
+        try:
+            write_atomic(self._sidecar, json.dumps(wire).encode())
+        except OSError as error:
+            raise DiskFullError(
+                f"{self._sidecar}: {error.strerror}",
+                next_step="make room on the disk; the device tries again later",
+            ) from error
+
+    def _check_room(self, missing: int) -> None:
+        needed = int(missing * FREE_RESERVE)
+        free = free_bytes(self.part.parent)
+        if free < needed:
+            raise DiskFullError(
+                f"{self.part.parent}: expected {needed} free bytes, found {free}",
+                next_step="make room on the disk; the device tries again later",
+            )
+
+
+def retry_delay_seconds(
+    failures: int, asked_seconds: float | None, random: Random
+) -> float:
+    """Return the pause before the next attempt.
+
+    >>> retry_delay_seconds(0, 7.0, Random(1))
+    7.0
+    """
+    if asked_seconds is not None:
+        return min(asked_seconds, MAX_DELAY_SECONDS)
+    ceiling = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0**failures)
+    return random.uniform(0.0, ceiling)
+
+
+def _is_encoded(response: urllib3.BaseHTTPResponse) -> bool:
+    return response.headers.get("Content-Encoding", "identity") != "identity"
+
+
+def _continues(response: urllib3.BaseHTTPResponse, start: int, length: int) -> bool:
+    expected = f"bytes {start}-{length - 1}/{length}"
+    return response.headers.get("Content-Range") == expected
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else None

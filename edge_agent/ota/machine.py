@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states of an update, and the journal that survives any kill.
+
+Owns ``update.json``. A transition is on disk before its side effect begins, may only
+follow the table, and there are at most so many of them in one update: no loop is
+endless. A release that failed by itself (self-test, trial) is remembered as known bad
+under its release counter. It does nothing; see ``update`` and ``updater``.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from edge_agent.errors import StateError, UpdateError
+from edge_agent.store import write_atomic
+from edge_contract.messages import UpdateReport, UpMessage
+
+MAX_TRANSITIONS: Final = 28
+MAX_BOOTS: Final = 3
+MAX_KNOWN_BAD: Final = 32
+_FORMAT: Final = 1
+_DETAIL_CHARACTERS = 500
+
+
+class UpdateState(StrEnum):
+    """Where an update is."""
+
+    IDLE = "IDLE"
+    RESOLVED = "RESOLVED"
+    DEFERRED = "DEFERRED"
+    DOWNLOADING = "DOWNLOADING"
+    PATCHING = "PATCHING"
+    STAGED = "STAGED"
+    SELFTEST = "SELFTEST"
+    SHADOW = "SHADOW"
+    TRIAL = "TRIAL"
+    COMMITTED = "COMMITTED"
+    ROLLED_BACK = "ROLLED_BACK"
+    FAILED = "FAILED"
+    REJECTED = "REJECTED"
+    SUPERSEDED = "SUPERSEDED"
+
+
+_S = UpdateState
+_ENDS: Final = frozenset({_S.FAILED, _S.REJECTED, _S.SUPERSEDED})
+TERMINAL: Final = _ENDS | {_S.IDLE, _S.COMMITTED, _S.ROLLED_BACK}
+TRANSITIONS: Final[dict[UpdateState, frozenset[UpdateState]]] = {
+    **{state: frozenset({_S.RESOLVED, _S.REJECTED}) for state in TERMINAL},
+    _S.RESOLVED: _ENDS | {_S.DEFERRED, _S.DOWNLOADING, _S.STAGED},
+    _S.DEFERRED: _ENDS | {_S.DOWNLOADING},
+    _S.DOWNLOADING: _ENDS | {_S.PATCHING, _S.STAGED},
+    _S.PATCHING: _ENDS | {_S.STAGED, _S.DOWNLOADING},
+    _S.STAGED: _ENDS | {_S.SELFTEST},
+    _S.SELFTEST: _ENDS | {_S.SHADOW, _S.TRIAL},
+    _S.SHADOW: _ENDS | {_S.TRIAL},
+    _S.TRIAL: frozenset({_S.TRIAL, _S.COMMITTED, _S.ROLLED_BACK}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRecord:
+    """One update.
+
+    Attributes:
+        digest: The release digest in hex; empty before the first update.
+        tested: Whether the self-test has passed.
+        boots: How often the agent started while the release was on trial.
+        transitions: How many there were in this update.
+        reason: An error code, where it ended badly.
+    """
+
+    state: UpdateState = UpdateState.IDLE
+    slot: str = ""
+    target: str = ""
+    digest: str = ""
+    release_counter: int = 0
+    desired_version: int = 0
+    attempt: int = 0
+    downloaded_bytes: int = 0
+    tested: bool = False
+    boots: int = 0
+    transitions: int = 0
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the release waits to be loaded."""
+        return self.state is UpdateState.SELFTEST and self.tested
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, as for ``--json``."""
+        return asdict(self)
+
+
+@dataclass
+class Journal:
+    """``update.json``.
+
+    Raises:
+        StateError: The file is not ours.
+    """
+
+    path: Path
+    record: UpdateRecord = field(default_factory=UpdateRecord)
+    known_bad: dict[str, int] = field(default_factory=dict)
+    problem: str = ""
+
+    def __post_init__(self) -> None:
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file again: another process may have written it."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return
+        try:
+            wire = json.loads(data)
+            state = UpdateState(wire["record"].pop("state"))
+            self.record = UpdateRecord(state=state, **wire["record"])
+            self.known_bad = {str(k): int(v) for k, v in wire["known_bad"].items()}
+            self.problem = str(wire["problem"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StateError(
+                f"{self.path}: malformed: {error}",
+                next_step="delete it; the next update starts anew",
+            ) from error
+
+    def begin(self, record: UpdateRecord) -> None:
+        """Enter RESOLVED with a new update, or another attempt at the same one."""
+        same = record.digest == self.record.digest
+        attempt = self.record.attempt + 1 if same else 1
+        self._save(
+            replace(record, state=UpdateState.RESOLVED, attempt=attempt, transitions=1)
+        )
+
+    def advance(self, state: UpdateState, **changes: Any) -> None:
+        """Enter ``state``; on disk when this returns.
+
+        Raises:
+            UpdateError: The table has no such transition, or there were too many.
+        """
+        now = self.record
+        if state not in TRANSITIONS[now.state]:
+            raise UpdateError(f"update: no transition from {now.state} to {state}")
+        if now.transitions >= MAX_TRANSITIONS and state not in TERMINAL:
+            raise UpdateError(
+                f"update: expected at most {MAX_TRANSITIONS} transitions",
+                next_step="the update is given up; look at `edge-agent status`",
+            )
+        count = now.transitions + 1
+        self._save(replace(now, state=state, transitions=count, **changes))
+
+    def note(self, **changes: Any) -> None:
+        """Change facts of the update within its state."""
+        self._save(replace(self.record, **changes))
+
+    def end(self, state: UpdateState, reason: str, detail: str, *, bad: bool) -> None:
+        """Enter an end state with its reason, remembering a bad release."""
+        if bad:
+            self.known_bad[self.record.digest] = self.record.release_counter
+            for old in list(self.known_bad)[:-MAX_KNOWN_BAD]:
+                del self.known_bad[old]
+        self.advance(state, reason=reason, detail=detail[:_DETAIL_CHARACTERS])
+
+    def set_problem(self, problem: str) -> None:
+        """Remember what kept the last check from its result; empty clears it."""
+        if problem != self.problem:
+            self.problem = problem
+            self._save(self.record)
+
+    def is_known_bad(self, digest: str, release_counter: int) -> bool:
+        """Return whether this release has failed here, and was not issued anew."""
+        return self.known_bad.get(digest, -1) >= release_counter
+
+    def _save(self, record: UpdateRecord) -> None:
+        wire = {
+            "format": _FORMAT,
+            "record": asdict(record),
+            "known_bad": self.known_bad,
+            "problem": self.problem,
+        }
+        write_atomic(self.path, json.dumps(wire, indent=1).encode())
+        self.record = record
+
+
+def build_report(
+    record: UpdateRecord, serving: str | None, time_us: int
+) -> Callable[[bytes, int], UpMessage]:
+    """Return a builder of the report of ``record`` for the outbox."""
+
+    def build(boot_id: bytes, seq: int) -> UpMessage:
+        return UpdateReport(
+            boot_id=boot_id,
+            seq=seq,
+            slot=record.slot,
+            state=record.state.value,
+            digest=bytes.fromhex(record.digest),
+            serving=bytes.fromhex(serving or ""),
+            desired_version=record.desired_version,
+            attempt=record.attempt,
+            downloaded_bytes=record.downloaded_bytes,
+            time_us=time_us,
+            reason=record.reason,
+            detail=record.detail,
+        )
+
+    return build

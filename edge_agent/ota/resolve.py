@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resolving: what this device should run, from two documents that must agree.
+
+Owns the reading of the ``desired`` document (docs/spec/updates.md) and the comparison
+with what the ``models`` role says of the same target. Either alone ships nothing. Pure:
+the caller has verified both documents' signatures.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge_agent.errors import UpdateError, UpdateTrustError
+from edge_contract.canonical import decode_json
+from edge_contract.errors import CanonicalError
+
+MAX_DESIRED_BYTES: Final = 256 * 1024
+FORMAT: Final = 1
+ANY_HARDWARE: Final = "default"
+_PERCENT = 100
+
+
+class UpdateRejectedError(UpdateTrustError):
+    """The server asks for what this device must not run."""
+
+    code = "agent.update.rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of the desired document; None means that all devices match."""
+
+    target: str
+    digest: str
+    release_counter: int
+    devices: tuple[str, ...] | None
+    percent: int | None
+    salt: str
+    tags: Mapping[str, str] | None
+    rollout: str
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What a fleet should run."""
+
+    fleet: str
+    version: int
+    slots: Mapping[str, tuple[Rule, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What the builder says of a target."""
+
+    target: str
+    name: str
+    digest: str
+    release_counter: int
+    hardware: tuple[str, ...]
+    bytes: int
+
+
+def parse_desired(data: bytes) -> Desired:
+    """Parse a desired document.
+
+    Raises:
+        UpdateError: Malformed, or of another format.
+    """
+    try:
+        wire = decode_json(data, max_bytes=MAX_DESIRED_BYTES)
+        return _desired(wire)
+    except (CanonicalError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UpdateError(
+            f"desired.json: malformed: {type(error).__name__}: {error}",
+            next_step="check that agent and server are of versions that fit",
+        ) from error
+
+
+def choose_rule(
+    desired: Desired, slot: str, device: str, tags: Mapping[str, str]
+) -> Rule | None:
+    """Return the first rule that names this device, or None: nothing to do."""
+    for rule in desired.slots.get(slot, ()):
+        if (
+            (rule.devices is None or device in rule.devices)
+            and (rule.percent is None or selects(rule.salt, device, rule.percent))
+            and all(tags.get(key) == one for key, one in (rule.tags or {}).items())
+        ):
+            return rule
+    return None
+
+
+def selects(salt: str, device: str, percent: int) -> bool:
+    """Return whether ``device`` is among the first ``percent`` of all.
+
+    >>> selects("s", "watch-1", 100), selects("s", "watch-1", 0)
+    (True, False)
+    """
+    digest = hashlib.sha256(f"{salt}{device}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") * _PERCENT < percent * 2**64
+
+
+def parse_release(target: str, custom: Mapping[str, Any], length: int) -> Release:
+    """Read what the ``models`` role says of a target.
+
+    Raises:
+        UpdateError: Malformed, or its length contradicts itself.
+    """
+    try:
+        release = Release(
+            target=target,
+            name=_text(custom["name"]),
+            digest=_text(custom["digest"]),
+            release_counter=_integer(custom["release_counter"]),
+            hardware=tuple(_text(one) for one in custom["hardware"]),
+            bytes=_integer(custom["bytes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UpdateError(
+            f"target {target}: malformed: {type(error).__name__}: {error}"
+        ) from error
+    if release.bytes != length:
+        raise UpdateRejectedError(
+            f"target {target}: expected {length} bytes, found {release.bytes} declared"
+        )
+    return release
+
+
+def check_agreement(rule: Rule, release: Release, hardware: str) -> None:
+    """Refuse a release on which server and builder disagree, or for other hardware.
+
+    Raises:
+        UpdateRejectedError: Digest or counter differ, or no variant fits.
+    """
+    for name, wanted, found in (
+        ("digest", release.digest, rule.digest),
+        ("release_counter", release.release_counter, rule.release_counter),
+    ):
+        if wanted != found:
+            raise UpdateRejectedError(
+                f"{rule.target}: expected {name} {wanted} as the builder signed it, "
+                f"found {found} in desired.json",
+                next_step="tell the operator: the server may be compromised",
+            )
+    if not {hardware, ANY_HARDWARE} & set(release.hardware):
+        raise UpdateRejectedError(
+            f"{rule.target}: expected a variant for {hardware}, "
+            f"found {', '.join(release.hardware) or 'none'}",
+            next_step="build the release with a variant for this device profile",
+        )
+
+
+def _desired(wire: Any) -> Desired:
+    if wire["format"] != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, found {wire['format']!r}")
+    return Desired(
+        fleet=_text(wire["fleet"]),
+        version=_integer(wire["desired_version"]),
+        slots={
+            _text(slot): tuple(_rule(one) for one in rules)
+            for slot, rules in wire["slots"].items()
+        },
+    )
+
+
+def _rule(one: Any) -> Rule:
+    devices, percent, tags = one["devices"], one["percent"], one["tags"]
+    if percent is not None and not 0 <= _integer(percent) <= _PERCENT:
+        raise ValueError(f"expected a percentage, found {percent}")
+    return Rule(
+        target=_text(one["target"]),
+        digest=_text(one["digest"]),
+        release_counter=_integer(one["release_counter"]),
+        devices=None if devices is None else tuple(_text(name) for name in devices),
+        percent=percent,
+        salt=str(one["salt"]),
+        tags=None if tags is None else {_text(k): _text(v) for k, v in tags.items()},
+        rollout=str(one["rollout"]),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"expected a text, found {value!r}")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"expected a whole number, found {value!r}")
+    return value

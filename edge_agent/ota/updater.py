@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's side of updates: when to check, and what the outcome of a trial means.
+
+Owns the schedule (announce, poll, command, retry), the subprocess ``edge-agent update``
+and the journal from trial to commit. It loads no model: ``poll`` says when a release is
+ready, the daemon swaps it in and reports back.
+"""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Final
+
+from edge_agent.clock import Clock
+from edge_agent.ota.machine import (
+    MAX_BOOTS,
+    Journal,
+    UpdateRecord,
+    UpdateState,
+)
+from edge_agent.ota.slots import Slots
+
+JOURNAL_NAME: Final = "update.json"
+MIN_HINT_US: Final = 2_000_000
+FIRST_RETRY_US: Final = 10_000_000
+MAX_RETRY_US: Final = 3_600_000_000
+MAX_SPREAD_SECONDS: Final = 86_400
+_MAX_DOUBLINGS = 12
+_STOP_SECONDS = 10.0
+_SECOND_US = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRelease:
+    """A verified, self-tested release that waits to be loaded."""
+
+    digest: str
+    path: Path
+    slot: str
+
+
+class Updater:
+    """Drives updates from the daemon's loop; one thread uses it.
+
+    Args:
+        command: Starts the subprocess.
+        state_dir: The agent's state folder.
+        slots: The daemon's pointers.
+        clock: The time.
+        poll_us: How often to look without being told, jittered by a tenth.
+        report: Told of every state worth reporting.
+        problem: Told, once, why a check did not even come to a release.
+    """
+
+    def __init__(  # noqa: PLR0913 - the composition point of updates
+        self,
+        *,
+        command: Sequence[str],
+        state_dir: Path,
+        slots: Slots,
+        clock: Clock,
+        poll_us: int,
+        report: Callable[[UpdateRecord], None],
+        problem: Callable[[str], None] = lambda _: None,
+        random: Random | None = None,
+    ) -> None:
+        self._command = list(command)
+        self._slots = slots
+        self._clock = clock
+        self._poll_us = poll_us
+        self._report = report
+        self._problem = problem
+        self._random = random or SystemRandom()
+        self._journal = Journal(state_dir / JOURNAL_NAME)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failures = 0
+        self._checked_us: int | None = None
+        # A kill may have come between journal and report: tell the last state again.
+        self._reported: UpdateRecord | None = None
+        self._due_us = clock.monotonic_us()
+        self._offered = False
+        self._recover()
+
+    @property
+    def record(self) -> UpdateRecord:
+        """Where the current or last update is."""
+        return self._journal.record
+
+    @property
+    def is_checking(self) -> bool:
+        """Whether the subprocess runs."""
+        return self._process is not None
+
+    def hint(self, spread_seconds: int) -> None:
+        """Look soon, spread over ``spread_seconds``: metadata may be new.
+
+        Anybody may send hints; they make us look no more often than every two seconds,
+        and never later than we would without.
+        """
+        spread_us = min(spread_seconds, MAX_SPREAD_SECONDS) * _SECOND_US
+        self._look_at(int(self._random.uniform(0, spread_us)))
+
+    def check_now(self) -> None:
+        """Look at once: an authenticated command says so."""
+        self._look_at(0)
+
+    def poll(self) -> StagedRelease | None:
+        """Do what is due; call about once a second.
+
+        Returns:
+            A release to load, once for each; or None.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            self._finish(self._process.returncode)
+        self._tell()
+        ready = self._journal.record.is_ready or self._is_on_trial
+        if ready and self._process is None and not self._offered:
+            self._offered = True
+            record = self._journal.record
+            return StagedRelease(
+                record.digest, self._slots.path(record.digest), record.slot
+            )
+        idle = self._process is None and not self._offered
+        if idle and self._clock.monotonic_us() >= self._due_us:
+            self._start()
+        return None
+
+    def begin_trial(self) -> None:
+        """The daemon is about to let the release serve."""
+        if not self._is_on_trial:
+            self._journal.advance(UpdateState.TRIAL)
+        self._slots.begin_trial(self._journal.record.digest)
+        self._tell()
+
+    def committed(self) -> None:
+        """The release has proved itself."""
+        self._slots.commit()
+        self._journal.advance(UpdateState.COMMITTED)
+        self._offered = False
+        self._tell()
+
+    def rolled_back(self, reason: str, detail: str = "") -> None:
+        """The release was taken out again, or could not be loaded."""
+        on_trial = self._is_on_trial
+        self._slots.roll_back()
+        state = UpdateState.ROLLED_BACK if on_trial else UpdateState.FAILED
+        self._journal.end(state, reason, detail, bad=True)
+        self._offered = False
+        self._tell()
+
+    def close(self) -> None:
+        """End the subprocess; what it fetched is kept."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @property
+    def _is_on_trial(self) -> bool:
+        return self._journal.record.state is UpdateState.TRIAL
+
+    def _recover(self) -> None:
+        """Settle what a kill in the middle of a trial left behind."""
+        if not self._is_on_trial:
+            if self._slots.trial is not None:
+                self._slots.roll_back()
+            return
+        record = self._journal.record
+        if self._slots.active == record.digest:  # killed between the two commits
+            self._journal.advance(UpdateState.COMMITTED)
+        elif record.boots >= MAX_BOOTS or not self._slots.holds(record.digest):
+            self.rolled_back("agent.update.boot-loop")
+        else:
+            self._journal.advance(UpdateState.TRIAL, boots=record.boots + 1)
+
+    def _look_at(self, delay_us: int) -> None:
+        at_us = self._clock.monotonic_us() + delay_us
+        if self._checked_us is not None:
+            at_us = max(at_us, self._checked_us + MIN_HINT_US)
+        self._due_us = min(self._due_us, at_us)
+
+    def _start(self) -> None:
+        self._checked_us = self._clock.monotonic_us()
+        jitter = self._random.uniform(0.9, 1.1)
+        self._due_us = self._checked_us + int(self._poll_us * jitter)
+        self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+
+    def _finish(self, code: int) -> None:
+        self._process = None
+        before = self._journal.problem
+        self._journal.reload()
+        self._slots.reload()
+        if code:
+            self._failures += 1
+            base = FIRST_RETRY_US << min(self._failures - 1, _MAX_DOUBLINGS)
+            pause = self._random.uniform(0.5, 1.0) * min(base, MAX_RETRY_US)
+            retry_us = self._clock.monotonic_us() + int(pause)
+            self._due_us = min(self._due_us, retry_us)
+        else:
+            self._failures = 0
+        if self._journal.problem and self._journal.problem != before:
+            self._problem(self._journal.problem)
+
+    def _tell(self) -> None:
+        record = self._journal.record
+        if record.digest and record != self._reported:
+            self._reported = record
+            self._report(record)

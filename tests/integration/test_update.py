@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The update subprocess against a real TUF repository over HTTP with faults."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from edge_agent.access import HttpAccess
+from edge_agent.errors import LinkError, UpdateTrustError
+from edge_agent.ota.fetch import Download, PermanentFetchError, Wanted
+from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
+from edge_agent.ota.resolve import UpdateRejectedError
+from edge_agent.ota.selftest import SelfTestError
+from edge_agent.ota.slots import Slots
+from edge_agent.ota.tuf_client import ExpiredError
+from edge_agent.ota.update import UpdateSettings, run_update
+from edge_agent.ota.updater import Updater
+from edge_contract.canonical import sha256_hex
+from edge_contract.enrolment import Enrolment
+from edge_contract.errors import BundleSignatureError, BundleUnsignedError
+from edge_contract.signing import generate_key
+from tests.support.bundles import ModelRecipe, make_bundle
+from tests.support.faulty_server import Fault, FaultyServer, serve_files
+from tests.support.manual_clock import ManualClock
+from tests.support.tuf_repository import TufRepository, rule
+
+ROOT = Path(__file__).parents[2]
+SELFTEST = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from edge_agent.ota.selftest import format_result
+from edge_agent.runtime.model import load_bundle, prove
+from tests.support.randomness import seeded
+from edge_contract.bundle import Bundle
+with Bundle.open(Path(sys.argv[1])) as bundle:
+    print(format_result(prove(load_bundle(bundle), bundle)))
+"""
+TARGET = "models/toy-1.bundle"
+
+
+@dataclass
+class World:
+    """One server and one device."""
+
+    repository: TufRepository
+    server: FaultyServer
+    state_dir: Path
+    enrolment: Enrolment
+    scratch: Path
+
+    def release(
+        self, counter: int, *, signed: bool = True, wrong_golden: bool = False
+    ) -> str:
+        """Publish a release and want it everywhere; return its digest."""
+        path = self.scratch / f"{counter}.bundle"
+        recipe = ModelRecipe(seed=counter, wrong_golden=wrong_golden)
+        key = self.repository.builder_key if signed else None
+        digest = make_bundle(path, recipe, sign_key=key)
+        target = f"models/toy-{counter}.bundle"
+        self.repository.add_bundle(target, path, digest=digest, counter=counter)
+        self.repository.set_desired(counter, rule(target, digest, counter))
+        self.repository.publish()
+        return digest
+
+    def update(self, **changes: object) -> UpdateRecord:
+        settings = UpdateSettings(
+            self.state_dir,
+            "main",
+            "linux-x86_64",
+            lambda path: [sys.executable, "-c", SELFTEST, str(path)],
+        )
+        return run_update(replace(settings, **changes), self.enrolment)  # type: ignore[arg-type]
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.state_dir / "update.json")
+
+    def nothing_installed(self) -> bool:
+        slots = Slots(self.state_dir)
+        return slots.active is None and not any((self.state_dir / "store").iterdir())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    served, state_dir = tmp_path / "served", tmp_path / "state"
+    state_dir.mkdir()
+    repository = TufRepository(served)
+    with serve_files(served) as server:
+        enrolment = Enrolment(
+            fleet="default",
+            device="watch-1",
+            key=bytes(32),
+            epoch=1,
+            tuf_root=repository.root,
+            broker_host="127.0.0.1",
+            broker_port=1,
+            api_url=server.url,
+            tags={"site": "north"},
+        )
+        yield World(repository, server, state_dir, enrolment, tmp_path)
+
+
+def test_a_release_is_fetched_verified_tested_and_waits(world: World) -> None:
+    digest = world.release(1)
+    record = world.update()
+    assert record.is_ready
+    assert (record.digest, record.release_counter, record.attempt) == (digest, 1, 1)
+    slots = Slots(world.state_dir)
+    assert slots.holds(digest)
+    assert slots.active is None
+    assert record.downloaded_bytes == slots.path(digest).stat().st_size
+    assert world.update() == record
+    assert len(world.server.requests) == 1
+
+
+def test_nothing_is_wanted(world: World) -> None:
+    world.repository.publish()
+    assert world.update().state is UpdateState.IDLE
+    world.release(1)
+    world.repository.set_desired(2, rule(TARGET, "00" * 32, 1, devices=["other"]))
+    world.repository.publish()
+    assert world.update().state is UpdateState.IDLE
+
+
+def test_rules_go_by_device_percent_and_tags(world: World) -> None:
+    digest = world.release(1)
+    world.repository.set_desired(
+        2,
+        rule(TARGET, "11" * 32, 9, devices=["other"]),
+        rule(TARGET, "22" * 32, 9, percent=0),
+        rule(TARGET, "33" * 32, 9, tags={"site": "south"}),
+        rule(TARGET, digest, 1, percent=100, tags={"site": "north"}),
+    )
+    world.repository.publish()
+    assert world.update().digest == digest
+
+
+@pytest.mark.parametrize(
+    ("name", "faults"),
+    [
+        ("cut", [Fault(cut_after=700), Fault(cut_after=300)]),
+        ("range ignored", [Fault(cut_after=700), Fault(ignore_range=True)]),
+        ("etag changed", [Fault(cut_after=700), Fault(etag='"other"')]),
+        (
+            "wrong range",
+            [Fault(cut_after=700), Fault(content_range="bytes 0-1/2")],
+        ),
+        ("416", [Fault(cut_after=700), Fault(status=416)]),
+        ("busy", [Fault(status=503, retry_after="0"), Fault(status=429)]),
+        ("endless", [Fault(endless=True)]),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_downloads_survive(world: World, name: str, faults: list[Fault]) -> None:
+    digest = world.release(1)
+    size = (world.scratch / "1.bundle").stat().st_size
+    world.server.faults.extend(faults)
+    sleeps: list[float] = []
+    bundle = next((world.repository.folder / "targets" / "models").iterdir())
+    wanted = Wanted(
+        f"{world.server.url}/tuf/targets/models/{bundle.name}",
+        size,
+        sha256_hex(bundle.read_bytes()),
+    )
+    part = world.state_dir / "part" / "bundle.part"
+    access = HttpAccess(world.enrolment)
+    download = Download(wanted, part, access, sleeps.append, seeded(1))
+    assert download.run().read_bytes() == bundle.read_bytes()
+    if name == "cut":
+        assert world.server.body_bytes == size
+        assert [one for _, one in world.server.requests] == [
+            None,
+            "bytes=700-",
+            "bytes=1000-",
+        ]
+    assert len(digest) == 64
+
+
+def test_a_killed_download_goes_on_where_it_was(world: World) -> None:
+    world.release(1)
+    world.server.faults.extend([Fault(cut_after=900), Fault(status=404)])
+    with pytest.raises(PermanentFetchError, match="404"):
+        world.update()
+    assert world.journal.record.state is UpdateState.FAILED
+    assert world.journal.record.downloaded_bytes == 900
+    record = world.update()
+    assert record.is_ready
+    assert record.attempt == 2
+    assert world.server.requests[-1][1] == "bytes=900-"
+
+
+def test_a_lying_mirror_installs_nothing(world: World) -> None:
+    world.release(1)
+    world.server.faults.append(Fault(flip_byte=True))
+    with pytest.raises(UpdateTrustError, match="sha256"):
+        world.update()
+    assert world.journal.record.state is UpdateState.REJECTED
+    assert world.nothing_installed()
+    assert world.update().is_ready
+
+
+def test_compressed_bodies_are_refused(world: World) -> None:
+    world.release(1)
+    world.server.faults.append(Fault(encoding="gzip"))
+    with pytest.raises(PermanentFetchError, match="encoding"):
+        world.update()
+
+
+def test_a_stolen_server_key_ships_nothing(world: World) -> None:
+    world.release(1)
+    world.repository.set_desired(2, rule(TARGET, "ab" * 32, 1))
+    world.repository.publish()
+    with pytest.raises(UpdateRejectedError, match="digest"):
+        world.update()
+    world.repository.set_desired(3, rule("models/evil-1.bundle", "ab" * 32, 1))
+    world.repository.publish()
+    with pytest.raises(UpdateRejectedError, match="lists"):
+        world.update()
+    assert "agent.update.rejected" in world.journal.problem
+    assert not world.server.requests
+
+
+def test_unsigned_and_wrongly_signed_bundles_are_refused(world: World) -> None:
+    world.release(1, signed=False)
+    with pytest.raises(BundleUnsignedError):
+        world.update()
+    assert world.journal.record.state is UpdateState.REJECTED
+    world.repository.builder_key, _ = generate_key()
+    world.release(2)
+    with pytest.raises(BundleSignatureError):
+        world.update()
+    assert world.nothing_installed()
+
+
+def test_other_hardware_is_refused(world: World) -> None:
+    path = world.scratch / "x.bundle"
+    digest = make_bundle(path, sign_key=world.repository.builder_key)
+    world.repository.add_bundle(
+        TARGET, path, digest=digest, counter=1, hardware=["rpi4"]
+    )
+    world.repository.set_desired(1, rule(TARGET, digest, 1))
+    world.repository.publish()
+    with pytest.raises(UpdateRejectedError, match="rpi4"):
+        world.update()
+
+
+def test_a_replayed_repository_is_refused_even_after_cache_loss(world: World) -> None:
+    world.release(1)
+    old = world.scratch / "old"
+    shutil.copytree(world.repository.folder, old)
+    world.release(2)
+    assert world.update().release_counter == 2
+    shutil.rmtree(world.repository.folder)
+    shutil.copytree(old, world.repository.folder)
+    with pytest.raises(UpdateTrustError):
+        world.update()
+    for path in (world.state_dir / "tuf").iterdir():
+        if path.name != "floor.json" and path.is_file():
+            path.unlink()
+    with pytest.raises(UpdateTrustError, match="version 2 or newer, found 1"):
+        world.update()
+
+
+def test_an_older_desired_document_is_refused(world: World) -> None:
+    digest = world.release(5)
+    world.update()
+    world.repository.set_desired(4, rule("models/toy-5.bundle", digest, 5))
+    world.repository.publish()
+    with pytest.raises(UpdateTrustError, match="desired"):
+        world.update()
+
+
+def test_a_roll_back_is_a_higher_desired_version(world: World) -> None:
+    first = world.release(1)
+    for _ in range(2):
+        world.update()
+        commit(world)
+        world.release(2) if Slots(world.state_dir).active == first else None
+    assert Slots(world.state_dir).previous == first
+    world.repository.set_desired(3, rule(TARGET, first, 1))
+    world.repository.publish()
+    before = len(world.server.requests)
+    assert world.update().digest == first
+    assert len(world.server.requests) == before
+    commit(world)
+    assert Slots(world.state_dir).active == first
+
+
+def test_expiry_is_a_delay(world: World) -> None:
+    world.repository.expires = datetime.now(UTC) - timedelta(hours=1)
+    world.release(1)
+    with pytest.raises(ExpiredError):
+        world.update()
+    world.repository.expires = datetime.now(UTC) + timedelta(hours=1)
+    world.repository.publish()
+    assert world.update().is_ready
+
+
+def test_a_foreign_root_is_refused(world: World) -> None:
+    world.release(1)
+    other = TufRepository(world.scratch / "other")
+    world.enrolment = replace(world.enrolment, tuf_root=other.root)
+    with pytest.raises(UpdateTrustError):
+        world.update()
+
+
+def test_wrong_golden_outputs_are_remembered_as_bad(world: World) -> None:
+    digest = world.release(1, wrong_golden=True)
+    with pytest.raises(SelfTestError):
+        world.update()
+    assert world.journal.record.state is UpdateState.FAILED
+    assert world.journal.record.reason == "agent.update.selftest"
+    assert world.journal.is_known_bad(digest, 1)
+    assert world.update().state is UpdateState.FAILED
+    assert world.journal.record.attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("import os; os.abort()", "SIGABRT"),
+        ("import sys; sys.exit(7)", "exit code 7"),
+        ("print('{}')", "exit code 0"),
+        ("bytearray(1 << 40)", "MemoryError"),
+    ],
+)
+def test_a_crash_in_the_self_test_is_an_answer(
+    world: World, script: str, found: str
+) -> None:
+    world.release(1)
+    with pytest.raises(SelfTestError, match=found):
+        world.update(selftest_command=lambda _: [sys.executable, "-c", script])
+
+
+def test_plain_http_is_for_loopback_only(world: World) -> None:
+    world.enrolment = replace(world.enrolment, api_url="http://192.0.2.1")
+    with pytest.raises(LinkError, match="loopback"):
+        world.update()
+
+
+def test_a_damaged_journal_is_named(world: World) -> None:
+    (world.state_dir / "update.json").write_text(json.dumps({"record": {}}))
+    with pytest.raises(Exception, match=r"update\.json: malformed"):
+        world.update()
+
+
+def commit(world: World) -> None:
+    """What the daemon does with a release that proves itself."""
+    updater = new_updater(world)
+    staged = updater.poll()
+    assert staged is not None
+    updater.begin_trial()
+    updater.committed()
+
+
+def new_updater(world: World) -> Updater:
+    return Updater(
+        command=[sys.executable, "-c", "raise SystemExit(0)"],
+        state_dir=world.state_dir,
+        slots=Slots(world.state_dir),
+        clock=ManualClock(),
+        poll_us=10**12,
+        report=lambda _: None,
+    )

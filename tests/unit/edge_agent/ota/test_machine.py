@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal, the pointers and the updater's rules survive kills at any point."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.errors import StateError, UpdateError
+from edge_agent.ota.machine import (
+    MAX_BOOTS,
+    MAX_TRANSITIONS,
+    TERMINAL,
+    TRANSITIONS,
+    Journal,
+    UpdateRecord,
+    UpdateState,
+    build_report,
+)
+from edge_agent.ota.slots import Slots
+from edge_agent.ota.trial import Trial, TrialVerdict
+from edge_agent.ota.updater import Updater
+from edge_contract.messages import UpdateReport
+from tests.support.manual_clock import ManualClock
+from tests.support.randomness import seeded
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+S = UpdateState
+
+
+def store(state_dir: Path, digest: str) -> Slots:
+    slots = Slots(state_dir)
+    part = state_dir / "part"
+    part.write_bytes(digest.encode())
+    slots.adopt(digest, part)
+    return slots
+
+
+def ready(state_dir: Path, digest: str) -> Journal:
+    journal = Journal(state_dir / "update.json")
+    journal.begin(UpdateRecord(slot="main", digest=digest, release_counter=1))
+    for state in (S.DOWNLOADING, S.STAGED, S.SELFTEST):
+        journal.advance(state)
+    journal.note(tested=True)
+    return journal
+
+
+class Told:
+    """An updater and what it told."""
+
+    def __init__(self, state_dir: Path, script: str = "") -> None:
+        self.clock = ManualClock()
+        self.records: list[UpdateRecord] = []
+        self.problems: list[str] = []
+        self.slots = Slots(state_dir)
+        self.updater = Updater(
+            command=[sys.executable, "-c", script],
+            state_dir=state_dir,
+            slots=self.slots,
+            clock=self.clock,
+            poll_us=3_600_000_000,
+            report=self.records.append,
+            problem=self.problems.append,
+            random=seeded(1),
+        )
+
+    def run_out(self) -> None:
+        self.updater.poll()
+        process = self.updater._process
+        assert process is not None
+        process.wait(30)
+
+    @property
+    def states(self) -> list[UpdateState]:
+        return [one.state for one in self.records]
+
+
+def test_every_state_has_its_row_and_every_end_can_begin_again() -> None:
+    assert set(TRANSITIONS) == set(UpdateState)
+    for state in TERMINAL:
+        assert S.RESOLVED in TRANSITIONS[state]
+    assert S.COMMITTED not in TRANSITIONS[S.SELFTEST]
+
+
+def test_a_transition_outside_the_table_is_refused(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "update.json")
+    with pytest.raises(UpdateError, match="IDLE to TRIAL"):
+        journal.advance(S.TRIAL)
+    assert journal.record == UpdateRecord()
+
+
+def test_no_loop_is_endless(tmp_path: Path) -> None:
+    journal = ready(tmp_path, A)
+    journal.advance(S.TRIAL)
+    for _ in range(MAX_TRANSITIONS - journal.record.transitions):
+        journal.advance(S.TRIAL)
+    with pytest.raises(UpdateError, match=str(MAX_TRANSITIONS)):
+        journal.advance(S.TRIAL)
+    journal.advance(S.ROLLED_BACK)
+    assert journal.record.state is S.ROLLED_BACK
+
+
+def test_the_journal_is_on_disk_at_every_step(tmp_path: Path) -> None:
+    journal = ready(tmp_path, A)
+    assert Journal(tmp_path / "update.json").record == journal.record
+    journal.end(S.FAILED, "agent.update.selftest", "detail", bad=True)
+    again = Journal(tmp_path / "update.json")
+    assert again.record.reason == "agent.update.selftest"
+    assert again.is_known_bad(A, 1)
+    assert not again.is_known_bad(A, 2)
+    assert not again.is_known_bad(B, 1)
+
+
+def test_attempts_count_by_release(tmp_path: Path) -> None:
+    journal = ready(tmp_path, A)
+    journal.end(S.FAILED, "x", "", bad=False)
+    journal.begin(UpdateRecord(digest=A))
+    assert journal.record.attempt == 2
+    journal.begin(UpdateRecord(digest=B))
+    assert journal.record.attempt == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"record": {"state": "X"}}'])
+def test_a_damaged_journal_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "update.json"
+    path.write_bytes(data)
+    with pytest.raises(StateError, match=r"update\.json: malformed"):
+        Journal(path)
+
+
+def test_a_report_says_what_the_record_says(tmp_path: Path) -> None:
+    record = ready(tmp_path, A).record
+    report = build_report(record, B, 7)(bytes(8), 3)
+    assert isinstance(report, UpdateReport)
+    assert (report.state, report.digest.hex(), report.serving.hex()) == (
+        "SELFTEST",
+        A,
+        B,
+    )
+    assert (report.seq, report.time_us, report.attempt) == (3, 7, 1)
+
+
+def test_pointers_keep_active_and_previous(tmp_path: Path) -> None:
+    for digest in (A, B, C):
+        slots = store(tmp_path, digest)
+        slots.begin_trial(digest)
+        slots.commit()
+    assert (slots.active, slots.previous, slots.trial) == (C, B, None)
+    assert [slots.holds(one) for one in (A, B, C)] == [False, True, True]
+    again = Slots(tmp_path)
+    assert (again.active, again.previous) == (C, B)
+
+
+def test_a_roll_back_leaves_active_alone(tmp_path: Path) -> None:
+    slots = store(tmp_path, A)
+    slots.begin_trial(A)
+    slots.commit()
+    store(tmp_path, B)
+    slots.begin_trial(B)
+    slots.roll_back()
+    assert (slots.active, slots.trial) == (A, None)
+    assert slots.collect(keep=B) == []
+    assert slots.collect() == [B]
+
+
+def test_a_trial_needs_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="expected a bundle"):
+        Slots(tmp_path).begin_trial(A)
+
+
+@pytest.mark.parametrize("digest", ["../../etc", "A" * 64, "a" * 63])
+def test_only_digests_are_paths(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(StateError, match="64 hex digits"):
+        Slots(tmp_path).path(digest)
+
+
+def test_foreign_pointers_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "slots.json").write_text(json.dumps({"format": 1, "active": "x"}))
+    with pytest.raises(StateError, match=r"slots\.json"):
+        Slots(tmp_path)
+
+
+def test_a_trial_commits_after_enough_and_never_after_one_bad() -> None:
+    good, bad = np.zeros(2, np.float32), np.array([0, np.inf], np.float32)
+    trial = Trial(needed=2)
+    assert [trial.observe(good) for _ in range(2)] == [
+        TrialVerdict.GO_ON,
+        TrialVerdict.COMMIT,
+    ]
+    for output, reason in ((bad, "output-not-finite"), (None, "inference-failed")):
+        trial = Trial(needed=1)
+        assert trial.observe(output) is TrialVerdict.ROLL_BACK
+        assert trial.observe(good) is TrialVerdict.ROLL_BACK
+        assert trial.reason == reason
+
+
+def test_a_ready_release_is_offered_once_and_commits(tmp_path: Path) -> None:
+    store(tmp_path, A)
+    ready(tmp_path, A)
+    told = Told(tmp_path)
+    staged = told.updater.poll()
+    assert staged is not None
+    assert (staged.digest, staged.slot) == (A, "main")
+    assert staged.path.read_bytes() == A.encode()
+    assert told.updater.poll() is None
+    told.updater.begin_trial()
+    assert told.slots.trial == A
+    told.updater.committed()
+    assert told.slots.active == A
+    assert told.states == [S.SELFTEST, S.TRIAL, S.COMMITTED]
+
+
+def test_a_bad_trial_is_remembered(tmp_path: Path) -> None:
+    store(tmp_path, A)
+    ready(tmp_path, A)
+    told = Told(tmp_path)
+    told.updater.poll()
+    told.updater.begin_trial()
+    told.updater.rolled_back("output-not-finite")
+    assert (told.slots.active, told.slots.trial) == (None, None)
+    assert told.records[-1].state is S.ROLLED_BACK
+    assert told.records[-1].reason == "output-not-finite"
+    assert Journal(tmp_path / "update.json").is_known_bad(A, 1)
+
+
+def test_a_release_that_does_not_load_fails(tmp_path: Path) -> None:
+    store(tmp_path, A)
+    ready(tmp_path, A)
+    told = Told(tmp_path)
+    told.updater.poll()
+    told.updater.rolled_back("agent.model", "no such runtime")
+    assert told.records[-1].state is S.FAILED
+
+
+def test_a_kill_in_the_trial_offers_again_at_most_three_times(tmp_path: Path) -> None:
+    store(tmp_path, A)
+    ready(tmp_path, A)
+    told = Told(tmp_path)
+    told.updater.poll()
+    told.updater.begin_trial()
+    for boot in range(1, MAX_BOOTS + 1):
+        told = Told(tmp_path)
+        staged = told.updater.poll()
+        assert staged is not None
+        assert told.updater.record.boots == boot
+        told.updater.begin_trial()
+    told = Told(tmp_path)
+    assert told.updater.poll() is None
+    assert told.updater.record.state is S.ROLLED_BACK
+    assert told.updater.record.reason == "agent.update.boot-loop"
+    assert told.slots.trial is None
+    told.updater.close()
+
+
+def test_a_kill_between_pointer_and_journal_is_a_commit(tmp_path: Path) -> None:
+    slots = store(tmp_path, A)
+    ready(tmp_path, A)
+    told = Told(tmp_path)
+    told.updater.poll()
+    told.updater.begin_trial()
+    slots.reload()
+    slots.commit()
+    told = Told(tmp_path)
+    told.updater.poll()
+    assert told.states == [S.COMMITTED]
+    assert told.slots.active == A
+    told.updater.close()
+
+
+def test_the_subprocess_leaves_a_release_that_is_then_offered(tmp_path: Path) -> None:
+    store(tmp_path, A)
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    ready(prepared, A)
+    script = (
+        f"import shutil; shutil.copy({str(prepared / 'update.json')!r}, "
+        f"{str(tmp_path / 'update.json')!r})"
+    )
+    told = Told(tmp_path, script)
+    assert told.updater.poll() is None
+    process = told.updater._process
+    assert process is not None
+    process.wait(30)
+    staged = told.updater.poll()
+    assert staged is not None
+    assert staged.digest == A
+    assert told.states == [S.SELFTEST]
+
+
+def test_hints_are_rate_limited_and_failures_back_off(tmp_path: Path) -> None:
+    told = Told(tmp_path, "raise SystemExit(1)")
+    told.run_out()
+    told.updater.poll()
+    assert not told.updater.is_checking
+    told.updater.hint(0)
+    told.updater.poll()
+    assert not told.updater.is_checking
+    told.clock.now_us += 2_000_000
+    told.run_out()
+    told.updater.poll()
+    told.clock.now_us += 9_000_000
+    told.updater.poll()
+    assert not told.updater.is_checking
+    told.clock.now_us += 12_000_000
+    told.run_out()
+    told.updater.close()
+    assert not told.updater.is_checking
