@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's part of the error tree.
+
+* EdgeError
+    * AgentError - anything that only a device can meet
+        * BackendError - an inference runtime refused a model or an input
+        * ModelError - a release cannot serve here
+        * SourceError - a source cannot be opened or read
+        * SinkError - a sink cannot be opened or written
+        * StateError - the state folder holds something that we did not write
+        * LockError - another agent uses the state folder
+        * NotEnrolledError - the device belongs to no fleet yet
+        * OutboxError - the outbox cannot be opened, read or written
+        * LinkError - the broker's address or answer cannot be used
+        * UploadError - samples cannot be sent
+        * UpdateError - a model update cannot go on
+"""
+
+from edge_contract.errors import EXIT_TRUST, EdgeError
+
+
+class AgentError(EdgeError):
+    """The root of the agent's errors."""
+
+    code = "agent"
+
+
+class BackendError(AgentError):
+    """An inference runtime refused a model or an input."""
+
+    code = "agent.backend"
+
+
+class ModelError(AgentError):
+    """A release cannot serve on this device."""
+
+    code = "agent.model"
+
+
+class SourceError(AgentError):
+    """A source cannot be opened or read."""
+
+    code = "agent.source"
+
+
+class SinkError(AgentError):
+    """A sink cannot be opened or written."""
+
+    code = "agent.sink"
+
+
+class StateError(AgentError):
+    """The state folder holds something that this version did not write."""
+
+    code = "agent.state"
+
+
+class LockError(AgentError):
+    """Another agent uses the same state folder."""
+
+    code = "agent.lock"
+
+
+class NotEnrolledError(AgentError):
+    """The device belongs to no fleet yet."""
+
+    code = "agent.not-enrolled"
+
+
+class OutboxError(AgentError):
+    """The outbox cannot be opened, read or written."""
+
+    code = "agent.outbox"
+
+
+class LinkError(AgentError):
+    """The broker's address or answer cannot be used."""
+
+    code = "agent.link"
+
+
+class UploadError(AgentError):
+    """Samples cannot be sent."""
+
+    code = "agent.upload"
+
+
+class UpdateError(AgentError):
+    """A model update cannot go on."""
+
+    code = "agent.update"
+
+
+class UpdateTrustError(UpdateError):
+    """Update metadata or a bundle is not what a trusted key signed."""
+
+    code = "agent.update.trust"
+    exit_code = EXIT_TRUST

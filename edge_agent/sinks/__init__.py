@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sinks: where results go, one file each."""

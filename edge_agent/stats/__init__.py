@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Window statistics: counted exactly, off the hot path."""

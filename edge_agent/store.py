@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Durable files: replaced whole or not at all, and one owner of a state folder.
+
+Owns how bytes reach the disk. It does not know what is in them.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from edge_agent.errors import LockError
+
+
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True
+) -> None:
+    """Replace ``path`` by ``data``; a reader sees the old bytes or the new ones.
+
+    Args:
+        path: In an existing folder.
+        data: The whole content.
+        mode: Permissions of the new file.
+        durable: Whether it must survive a power cut before this returns.
+
+    Raises:
+        OSError: The disk refused; the old file is untouched.
+    """
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        with os.fdopen(os.open(partial, flags, mode), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class StateLock:
+    """Exclusive use of a state folder for as long as the process lives.
+
+    The kernel drops the lock with the process, so that a kill leaves none behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            msg = f"{self._path.parent}: another edge-agent uses this state folder"
+            raise LockError(
+                msg, next_step="stop it, or give this one a state_dir of its own"
+            ) from error
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a live process holds the lock at ``path``."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
