@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backend seam: one model file loaded by one inference runtime.
+
+Owns the Protocol and the table of runtimes. A backend is imported only when a variant
+asks for its runtime, so that a device pays for one.
+"""
+
+import importlib
+from typing import Final, Protocol
+
+from edge_agent.errors import BackendError
+from edge_agent.flow import Float32
+
+_MODULES: Final = {"litert": "edge_agent.runtime.backends.litert"}
+
+
+class Backend(Protocol):
+    """A loaded model. Tensors are allocated once; not thread-safe."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input, batch first."""
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output, batch first."""
+
+    def infer(self, data: Float32) -> Float32:
+        """Run the model once.
+
+        Args:
+            data: float32 ``input_shape``.
+
+        Returns:
+            float32 ``output_shape``, a copy.
+
+        Raises:
+            BackendError: The runtime failed.
+        """
+
+
+class BackendModule(Protocol):
+    """What a module in ``backends`` offers."""
+
+    def load_model(self, model: bytes, *, threads: int) -> Backend:
+        """Load a model file.
+
+        Raises:
+            BackendError: The runtime refuses it.
+        """
+
+    def runtime_version(self) -> str:
+        """Return the version of the installed runtime.
+
+        Raises:
+            BackendError: It is not installed.
+        """
+
+
+def find_backend(runtime: str) -> BackendModule:
+    """Return the backend for a runtime's name.
+
+    Raises:
+        BackendError: There is none.
+    """
+    if runtime not in _MODULES:
+        known = ", ".join(sorted(_MODULES))
+        msg = f"runtime {runtime!r}: expected one of {known}"
+        raise BackendError(msg, next_step="build the bundle for one of these")
+    module: BackendModule = importlib.import_module(_MODULES[runtime])  # type: ignore[assignment]
+    return module

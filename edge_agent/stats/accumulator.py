@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accumulator: blocks of observations in, closed windows out.
+
+Owns which window a row and an inference belong to: windows are aligned to multiples of
+their length in event time; an inference belongs to the window of its last row; a row
+of another window, later or earlier, closes the open one. Pure: no clock, no disk, no
+thread; see ``keeper`` for those.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from edge_agent.flow import Float32
+from edge_agent.stats.ring import Block
+from edge_contract.profile import ReferenceProfile
+from edge_contract.window import StatisticsBuilder, WindowStatistics
+
+MAX_STREAMS: Final = 4096
+RELEASE_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A window, open or closed, without identity.
+
+    Attributes:
+        start_us: Event time, microseconds since the epoch.
+        duration_us: Length.
+        release: First 8 bytes of the digest of the release that serves.
+        statistics: The sums.
+        lost: Inferences that a kill lost before it.
+    """
+
+    start_us: int
+    duration_us: int
+    release: bytes
+    statistics: WindowStatistics
+    lost: int = 0
+
+    @property
+    def produced(self) -> int:
+        """Inferences that this window accounts for, lost ones too."""
+        return self.statistics.inferences + self.statistics.failed + self.lost
+
+
+class Accumulator:
+    """Sums observations of one release into windows of event time.
+
+    Args:
+        profile: The release's reference profile.
+        release: First 8 bytes of its digest.
+        window_us: Length of a window.
+        on_close: Gets each closed window, after it has left the accumulator.
+    """
+
+    def __init__(
+        self,
+        profile: ReferenceProfile,
+        release: bytes,
+        window_us: int,
+        on_close: Callable[[Window], None],
+    ) -> None:
+        self._profile = profile
+        self.release = release
+        self._window_us = window_us
+        self._on_close = on_close
+        self._builder: StatisticsBuilder | None = None
+        self._start_us = 0
+        self._previous: OrderedDict[str, Float32] = OrderedDict()
+
+    @property
+    def open_window(self) -> Window | None:
+        """The open window so far."""
+        if self._builder is None:
+            return None
+        return Window(
+            self._start_us, self._window_us, self.release, self._builder.statistics
+        )
+
+    @property
+    def end_us(self) -> int | None:
+        """The event time that closes the open window; None when none is open."""
+        return None if self._builder is None else self._start_us + self._window_us
+
+    def resume(self, window: Window) -> bool:
+        """Go on with a window of an earlier run, if it is one of ours.
+
+        Returns:
+            Whether it is; else the caller closes it as it stands.
+        """
+        fits = (
+            window.release == self.release
+            and window.duration_us == self._window_us
+            and window.statistics.ref_id == self._profile.ref_id
+            and window.statistics.counts.shape == (self._profile.layout.size,)
+        )
+        if fits:
+            self._start_us = window.start_us
+            self._builder = StatisticsBuilder(self._profile, window.statistics)
+        return fits
+
+    def add(self, block: Block) -> None:
+        """Add observations, in the order in which they were made."""
+        width = block.rows.shape[1]
+        used = np.arange(width) < block.row_counts[:, np.newaxis]
+        rows, times = block.rows[used], block.times_us[used]
+        ends = np.cumsum(block.row_counts)
+        windows = times // self._window_us
+        edges = _segment_edges(block, ends, windows)
+        first, done = 0, 0  # the first inference not yet added, how many rows are
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            window_start = int(windows[start]) * self._window_us
+            if self._builder is None or window_start != self._start_us:
+                last = int(np.searchsorted(ends, done, side="right"))
+                self._add_outputs(block.outputs[first:last])
+                first = last
+                self._open(window_start)
+            owner = int(np.searchsorted(ends, start, side="right"))
+            self._add_rows(rows[start:stop], block, owner, int(start))
+            done = int(stop)
+        self._add_outputs(block.outputs[first:])
+
+    def close(self) -> None:
+        """Close the open window, if any."""
+        window = self.open_window
+        self._builder = None
+        if window is not None:
+            self._on_close(window)
+
+    def _open(self, start_us: int) -> None:
+        self.close()
+        self._start_us = start_us
+        self._builder = StatisticsBuilder(self._profile)
+
+    def _add_rows(self, rows: Float32, block: Block, owner: int, start: int) -> None:
+        stream = block.streams[owner]
+        own_start = int(block.row_counts[:owner].sum())
+        if block.starts[owner] and start == own_start:
+            previous = None
+        else:
+            previous = self._previous.get(stream)
+        if self._builder is not None:
+            self._builder.add_rows(rows, previous)
+        self._previous[stream] = rows[-1].copy()
+        self._previous.move_to_end(stream)
+        if len(self._previous) > MAX_STREAMS:
+            self._previous.popitem(last=False)
+
+    def _add_outputs(self, outputs: Float32) -> None:
+        if len(outputs) and self._builder is not None:
+            self._builder.add_outputs(outputs)
+
+
+def with_lost(window: Window, lost: int) -> Window:
+    """Return ``window`` declaring ``lost`` more inferences."""
+    return replace(window, lost=window.lost + lost)
+
+
+def _segment_edges(
+    block: Block, ends: np.ndarray, windows: np.ndarray
+) -> list[int]:
+    """Cut the rows where the window or the stream changes, or a stream starts."""
+    cuts = {0, len(windows)}
+    cuts.update((np.flatnonzero(np.diff(windows)) + 1).tolist())
+    names = block.streams
+    for index in range(1, len(block)):
+        if block.starts[index] or names[index] != names[index - 1]:
+            cuts.add(int(ends[index - 1]))
+    return sorted(cuts)
