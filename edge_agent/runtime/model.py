@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model ready to serve: one release of a bundle, loaded for this device.
+
+Owns how a bundle becomes something that infers, and the proof that it infers what the
+converter saw. It verifies signatures only when asked with keys; the update process has
+verified what is in the store.
+
+Example:
+    >>> from edge_agent import load  # doctest: +SKIP
+    >>> model = load("watch.bundle", trust=["builder.pub"])  # doctest: +SKIP
+    >>> model.labels[model.infer(frame).argmax()]  # doctest: +SKIP
+    'ROW'
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edge_agent.errors import BackendError, ModelError
+from edge_agent.flow import Float32, Grid
+from edge_agent.runtime.backend import Backend, find_backend
+from edge_agent.runtime.hardware import AUTO, find_device_profile
+from edge_contract.bundle import Bundle
+from edge_contract.errors import BundleUnsignedError
+from edge_contract.golden import GoldenResult, compare
+from edge_contract.manifest import Manifest, Variant
+from edge_contract.profile import ReferenceProfile
+from edge_contract.signing import parse_public_key
+from edge_contract.steps import apply_post, check_post
+
+_DIMENSIONS: Final = {"vector": 2, "series": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One loaded variant of one release; not thread-safe.
+
+    Attributes:
+        digest: The release digest, 64 hex digits.
+        manifest: The bundle's manifest.
+        profile: The reference profile that its statistics are counted under.
+        variant: The variant that serves.
+        backend: The loaded file.
+    """
+
+    digest: str
+    manifest: Manifest
+    profile: ReferenceProfile
+    variant: Variant
+    backend: Backend
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of an output."""
+        return self.manifest.output.labels
+
+    @property
+    def grid(self) -> Grid:
+        """How it cuts frames."""
+        shape = self.manifest.input.shape
+        if self.manifest.observe == "series":
+            return Grid(shape[1], self.manifest.input.hop or shape[1], shape[2])
+        return Grid(1, 1, shape[1])
+
+    def infer(self, data: Float32) -> Float32:
+        """Return class probabilities for one frame.
+
+        Args:
+            data: Numbers of the input's shape, with or without the batch of 1.
+
+        Returns:
+            float32 [K]; not finite where the model's own output is not.
+
+        Raises:
+            BackendError: Another shape, or the runtime failed.
+        """
+        shape = self.manifest.input.shape
+        frame = np.asarray(data, dtype=np.float32)
+        if frame.shape not in {shape, shape[1:]}:
+            msg = (
+                f"model {self.manifest.name}: expected an input of shape "
+                f"{list(shape[1:])}, found {list(frame.shape)}"
+            )
+            raise BackendError(msg, next_step="feed one frame at a time")
+        raw = self.backend.infer(frame.reshape(shape))
+        return apply_post(self.manifest.post, raw.reshape(1, -1))[0]
+
+    def warm(self) -> None:
+        """Run once on zeros, so that the first real frame does not pay for it."""
+        self.backend.infer(np.zeros(self.manifest.input.shape, dtype=np.float32))
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    trust: Sequence[str | PathLike[str]] = (),
+    allow_unsigned: bool = False,
+    threads: int = 1,
+    device_profile: str = AUTO,
+) -> Model:
+    """Load a bundle for inference.
+
+    Args:
+        path: A bundle file.
+        trust: Public key files (PEM); one of them must have signed the bundle.
+        allow_unsigned: Load without asking who made the bundle.
+        threads: Threads that one inference may use.
+        device_profile: Which variant to take; ``auto`` looks at the machine.
+
+    Raises:
+        EdgeError: Not a bundle, not trusted, or nothing in it can run here.
+        OSError: A file cannot be read.
+    """
+    with Bundle.open(Path(path)) as bundle:
+        if not allow_unsigned:
+            _check_trust(bundle, trust)
+        return load_bundle(bundle, threads=threads, device_profile=device_profile)
+
+
+def load_bundle(
+    bundle: Bundle, *, threads: int = 1, device_profile: str = AUTO
+) -> Model:
+    """Load the variant of an open bundle that fits this device.
+
+    Raises:
+        BackendError: The runtime refuses the file.
+        ModelError: The model's form cannot be served.
+        BundleError: A file inside is damaged.
+    """
+    manifest = bundle.manifest
+    variant = manifest.select(find_device_profile(device_profile))
+    check_post(manifest.post)
+    profile = bundle.profile
+    _check_form(manifest, profile)
+    backend = find_backend(variant.runtime).load_model(
+        bundle.read(variant.file), threads=threads
+    )
+    expected = (manifest.input.shape, manifest.output.shape)
+    found = (backend.input_shape, backend.output_shape)
+    if expected != found:
+        msg = (
+            f"model {manifest.name}: the manifest says {expected[0]} to {expected[1]}, "
+            f"its variant {variant.id} has {found[0]} to {found[1]}"
+        )
+        raise ModelError(msg, next_step="build the bundle again")
+    return Model(bundle.digest, manifest, profile, variant, backend)
+
+
+def prove(model: Model, bundle: Bundle) -> GoldenResult:
+    """Run the golden vectors of the model's variant.
+
+    Returns:
+        The comparison, which was good.
+
+    Raises:
+        ModelError: The outputs are not those that the converter saw.
+        BackendError: The runtime failed.
+    """
+    golden = bundle.golden
+    shape = model.manifest.input.shape
+    outputs = [model.backend.infer(one.reshape(shape))[0] for one in golden.inputs]
+    name = model.variant.id
+    result = compare(np.stack(outputs), golden.outputs[name], golden.tolerances[name])
+    if not result.ok:
+        msg = (
+            f"model {model.manifest.name}: variant {name} does not reproduce its "
+            f"golden vectors: largest difference {result.max_abs:.3g}, "
+            f"{result.sqnr_db:.1f} dB, {result.disagreements} other winners"
+        )
+        raise ModelError(msg, next_step="check the runtime's version on this device")
+    return result
+
+
+def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:
+    if not trust and not bundle.is_signed:
+        msg = f"bundle {bundle.path.name}: it is unsigned"
+        raise BundleUnsignedError(
+            msg, next_step="sign it, or say allow_unsigned=True (--allow-unsigned)"
+        )
+    if not trust:
+        msg = f"bundle {bundle.path.name}: no key is given to verify its signature"
+        raise BundleUnsignedError(
+            msg, next_step="name the builder's public key with trust= (--trust)"
+        )
+    keys = [parse_public_key(Path(one).read_bytes()) for one in trust]
+    bundle.verify_signature(keys)
+
+
+def _check_form(manifest: Manifest, profile: ReferenceProfile) -> None:
+    dimensions = _DIMENSIONS.get(manifest.observe)
+    if dimensions is None or len(manifest.input.shape) != dimensions:
+        msg = (
+            f"model {manifest.name}: expected a vector or a series, found "
+            f"{manifest.observe} of shape {list(manifest.input.shape)}"
+        )
+        raise ModelError(msg, next_step="update the agent")
+    features = manifest.input.shape[-1]
+    labels = len(manifest.output.labels)
+    if (len(profile.features), profile.layout.labels) != (features, labels):
+        msg = (
+            f"model {manifest.name}: {features} features and {labels} labels, "
+            f"but its reference profile has {len(profile.features)} and "
+            f"{profile.layout.labels}"
+        )
+        raise ModelError(msg, next_step="build the bundle again")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings in an ``.npz`` file: ``x`` rows, ``recording`` names, optional ``y``.
+
+Owns reading the file, with suspicion, and what part of it a sample request may take.
+Replaying it is ``file``'s matter.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_agent.errors import SourceError
+from edge_agent.flow import Float32
+
+MAX_FILE_BYTES: Final = 1024 * 1024 * 1024
+_DIMENSIONS: Final = 2
+_READ_ERRORS: Final = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """Consecutive rows (float32 [n, C]) under one name."""
+
+    name: str
+    rows: Float32
+
+
+def load_recordings(path: Path) -> list[Recording]:
+    """Read the recordings of a file, in the order in which they begin.
+
+    Raises:
+        SourceError: It cannot be read, or is not of this form.
+    """
+    arrays = _load_arrays(path)
+    names, starts = arrays["recording"], _starts(arrays["recording"])
+    stops = [*starts[1:], len(names)]
+    return [
+        Recording(str(names[start]), arrays["x"][start:stop])
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def read_head(path: Path, fraction: float) -> dict[str, np.ndarray]:
+    """Return the first part of each recording in a file.
+
+    Args:
+        path: An ``.npz`` file.
+        fraction: How much of each recording, 0 to 1.
+
+    Returns:
+        ``x`` float32 [n, C], ``recording`` [n] and, where the file has it, ``y`` [n].
+
+    Raises:
+        SourceError: It cannot be read, or is not of this form.
+    """
+    if not 0 < fraction <= 1:
+        msg = f"{path}: expected a fraction from 0 to 1, found {fraction}"
+        raise SourceError(msg)
+    arrays = _load_arrays(path)
+    starts = _starts(arrays["recording"])
+    stops = [*starts[1:], len(arrays["recording"])]
+    kept = np.concatenate(
+        [
+            np.arange(start, start + int((stop - start) * fraction))
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+    )
+    return {name: array[kept] for name, array in arrays.items()}
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            msg = f"longer than {MAX_FILE_BYTES} bytes"
+            raise ValueError(msg)
+        with np.load(path, allow_pickle=False) as archive:
+            names = ("x", "recording", "y")
+            found = {name: archive[name] for name in names if name in archive.files}
+    except (*_READ_ERRORS, AttributeError, TypeError) as error:
+        msg = f"source {path}: expected an .npz file, found: {error}"
+        raise SourceError(msg, next_step="check source.path and the file") from error
+    rows = found.get("x")
+    if rows is None or rows.ndim != _DIMENSIONS or rows.dtype.kind not in "fiu":
+        shape: Any = None if rows is None else f"{rows.dtype} {list(rows.shape)}"
+        msg = f"source {path}: expected x as numbers of shape [n, C], found {shape}"
+        raise SourceError(msg, next_step="save rows, not frames, under the name x")
+    if not len(rows):
+        msg = f"source {path}: expected rows, found none"
+        raise SourceError(msg)
+    found["x"] = np.ascontiguousarray(rows, dtype=np.float32)
+    found.setdefault("recording", np.zeros(len(rows), dtype=np.int32))
+    for name, array in found.items():
+        if array.shape[:1] != rows.shape[:1]:
+            msg = f"source {path}: expected {len(rows)} of {name}, found {array.shape}"
+            raise SourceError(msg)
+    return found
+
+
+def _starts(names: np.ndarray) -> list[int]:
+    changes = np.flatnonzero(names[1:] != names[:-1]) + 1
+    return [0, *(int(one) for one in changes)]
