@@ -60,10 +60,14 @@ class _Cursor:
             if not repeat:
                 self.is_done = True
                 return None
-            self.end, self.loop = 0, self.loop + 1
+            self.restart()
         start = self.end
         self.end += grid.hop if start else grid.length
         return start, self.end
+
+    def restart(self) -> None:
+        """Begin the recording anew."""
+        self.end, self.loop, self.is_done = 0, self.loop + 1, False
 
 
 @dataclass(slots=True)
@@ -104,6 +108,7 @@ class FileSource:
         self._origin_us = origin_us
         self._load = load
         self._emitted = 0
+        self._recordings: list[Recording] = []
         self._cursors: list[_Cursor] = []
         self._turn = 0
         self._grid: Grid | None = None
@@ -130,14 +135,14 @@ class FileSource:
         self._look()
         if grid != self._grid:
             self._fit(grid)
-        cursor, part = self._next(grid)
-        if cursor is None or part is None:
+        found = self._next(grid)
+        if found is None:
             self._closed.wait(POLL_SECONDS)
             return None
+        cursor, (start, stop) = found
         if self._closed.wait(self._pace.wait_seconds()):
             return None
         self._pace.due_seconds += self._pace.period_seconds
-        start, stop = part
         numbers = np.arange(self._emitted, self._emitted + stop - start)
         self._emitted += stop - start
         offsets = numbers * 1_000_000 / self._options.sample_rate_hz
@@ -165,54 +170,57 @@ class FileSource:
         if identity is not None and identity != self._identity:
             self._identity = identity
             self._reload()
-        elif not self._cursors:
+        elif not self._recordings:
             msg = f"source {self._path}: expected an .npz file, found none"
             raise SourceError(msg, next_step="put one there; the agent waits for it")
 
     def _reload(self) -> None:
-        recordings = self._load(self._path)
-        self._cursors = [_Cursor(one) for one in recordings]
-        self._turn = 0
+        self._recordings = self._load(self._path)
         self._grid = None
-        _LOG.info("%s: %d recordings", self._path.name, len(recordings))
+        _LOG.info("%s: %d recordings", self._path.name, len(self._recordings))
 
     def _fit(self, grid: Grid) -> None:
         """Begin every recording anew under another grid."""
-        for cursor in self._cursors:
-            shape = cursor.recording.rows.shape
-            if shape[1] != grid.features:
-                msg = (
-                    f"source {self._path}: expected rows of {grid.features} values, "
-                    f"found {shape[1]}"
-                )
-                raise SourceError(msg, next_step="feed what the model was built for")
-        fitting = [
-            _Cursor(one.recording)
-            for one in self._cursors
-            if len(one.recording.rows) >= grid.length
+        features = self._recordings[0].rows.shape[1]
+        if features != grid.features:
+            msg = (
+                f"source {self._path}: expected rows of {grid.features} values, "
+                f"found {features}"
+            )
+            raise SourceError(msg, next_step="feed what the model was built for")
+        self._cursors = [
+            _Cursor(one) for one in self._recordings if len(one.rows) >= grid.length
         ]
-        if self._cursors and not fitting:
+        if not self._cursors:
             msg = f"source {self._path}: no recording has {grid.length} rows"
             raise SourceError(msg, next_step="record for longer")
-        for cursor in self._cursors:
-            if len(cursor.recording.rows) < grid.length:
-                cursor.is_done = True
-            else:
-                cursor.end, cursor.is_done = 0, False
         self._grid = grid
+        self._turn = 0
 
-    def _next(self, grid: Grid) -> tuple[_Cursor | None, tuple[int, int] | None]:
-        for _ in range(len(self._cursors) + 1):
-            if not self._cursors:
-                break
-            cursor = self._cursors[self._turn % len(self._cursors)]
-            if self._options.is_interleaved:
-                self._turn += 1
-            if cursor.is_done:
-                if not self._options.is_interleaved:
-                    self._turn += 1
-                continue
+    def _next(self, grid: Grid) -> tuple[_Cursor, tuple[int, int]] | None:
+        if self._options.is_interleaved:
+            return self._next_in_turn(grid)
+        return self._next_in_sequence(grid)
+
+    def _next_in_turn(self, grid: Grid) -> tuple[_Cursor, tuple[int, int]] | None:
+        for _ in self._cursors:
+            cursor = self._cursors[self._turn]
+            self._turn = (self._turn + 1) % len(self._cursors)
             part = cursor.take(grid, repeat=self._options.repeat)
             if part is not None:
                 return cursor, part
-        return None, None
+        return None
+
+    def _next_in_sequence(self, grid: Grid) -> tuple[_Cursor, tuple[int, int]] | None:
+        for _ in range(len(self._cursors) + 1):
+            cursor = self._cursors[self._turn]
+            part = cursor.take(grid, repeat=False)
+            if part is not None:
+                return cursor, part
+            if self._turn + 1 < len(self._cursors):
+                self._turn += 1
+            elif self._options.repeat:
+                self._turn = 0
+                for one in self._cursors:
+                    one.restart()
+        return None

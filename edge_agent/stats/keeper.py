@@ -24,7 +24,7 @@ from edge_agent.stats.accumulator import RELEASE_BYTES, Accumulator, Window, wit
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
 from edge_agent.stats.ring import Ring
 from edge_contract.messages import UpMessage
-from edge_contract.profile import ReferenceProfile
+from edge_contract.profile import Layout, ReferenceProfile
 from edge_contract.window_report import WindowReport, encode_blocks
 
 MAX_BACKLOG: Final = 1024
@@ -44,6 +44,9 @@ class Ledger(Protocol):
 
     def load_checkpoint(self) -> bytes | None:
         """Return the checkpoint, or None."""
+
+    def remember_layout(self, ref_id: bytes, layout: Layout) -> None:
+        """Keep how counts under a reference profile are laid out."""
 
 
 class StatisticsKeeper:
@@ -116,6 +119,7 @@ class StatisticsKeeper:
             release: Its digest; the first 8 bytes are kept.
             grid: Its frames.
         """
+        self._ledger.remember_layout(profile.ref_id, profile.layout)
         with self._lock:
             self._count()
             if self._accumulator is not None:

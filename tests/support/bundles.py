@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real bundles around the tiny models of ``tflite_models``, for tests of the agent."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.runtime.backends.litert import load_model
+from edge_contract.binning import equal_mass_edges
+from edge_contract.bundle import write_bundle
+from edge_contract.canonical import sha256_hex
+from edge_contract.golden import GoldenVectors, Tolerance
+from edge_contract.manifest import InputSpec, Manifest, OutputSpec, Variant
+from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile
+from tests.support.tflite_models import dense_model
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """What a test model looks like; another ``seed`` is another release."""
+
+    length: int = 8
+    hop: int = 4
+    features: int = 2
+    labels: tuple[str, ...] = ("low", "middle", "high")
+    seed: int = 0
+    observe: str = "series"
+    name: str = "toy"
+    profile_seed: int = 0
+    wrong_golden: bool = False
+    bias: tuple[float, ...] = field(default=())
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the model's input."""
+        if self.observe == "series":
+            return (1, self.length, self.features)
+        return (1, self.features)
+
+
+def make_bundle(
+    path: Path, recipe: ModelRecipe | None = None, *, sign_key: bytes | None = None
+) -> str:
+    """Write a bundle and return its release digest."""
+    recipe = recipe or ModelRecipe()
+    random = np.random.default_rng(recipe.seed)
+    labels = len(recipe.labels)
+    size = int(np.prod(recipe.input_shape))
+    weights = random.normal(size=(labels, size)).astype(np.float32)
+    bias = np.array(recipe.bias or [0.0] * labels, dtype=np.float32)
+    model = dense_model(weights, bias, recipe.input_shape)
+    backend = load_model(model, threads=1)
+    inputs = random.normal(size=(4, *recipe.input_shape[1:])).astype(np.float32)
+    outputs = np.concatenate([backend.infer(one[np.newaxis]) for one in inputs])
+    if recipe.wrong_golden:
+        outputs = np.roll(outputs, 1, axis=1)
+    golden = GoldenVectors(
+        inputs, {"float32": outputs}, {"float32": Tolerance("sqnr", 80.0, 1e-3)}
+    ).encode()
+    profile = make_profile(recipe)
+    contents = {sha256_hex(one): one for one in (model, golden, profile.encoded)}
+    manifest = Manifest(
+        name=recipe.name,
+        task="classification",
+        observe=recipe.observe,
+        input=InputSpec(
+            "input",
+            recipe.input_shape,
+            "float32",
+            recipe.hop if recipe.observe == "series" else None,
+            tuple(one.name for one in profile.features),
+        ),
+        output=OutputSpec("output", (1, labels), "float32", recipe.labels),
+        post=(),
+        variants=(
+            Variant(
+                "float32", "litert", "2.3.0", "float32", sha256_hex(model), len(model)
+            ),
+        ),
+        selected={"default": "float32"},
+        profile_file=sha256_hex(profile.encoded),
+        ref_id=profile.ref_id.hex(),
+        golden_file=sha256_hex(golden),
+        files={digest: len(one) for digest, one in contents.items()},
+    )
+    return write_bundle(path, manifest, contents, sign_key=sign_key)
+
+
+def make_profile(recipe: ModelRecipe) -> ReferenceProfile:
+    """Return a reference profile of normal rows."""
+    random = np.random.default_rng(recipe.profile_seed + 1000)
+    rows = random.normal(size=(512, recipe.features)).astype(np.float32)
+    features = tuple(
+        _feature(f"f{index}", rows[:, index]) for index in range(recipe.features)
+    )
+    labels = len(recipe.labels)
+    outputs = OutputReference(
+        labels=recipe.labels,
+        class_counts=np.full(labels, 10, dtype=np.int64),
+        confidence_edges=np.linspace(0.3, 1, 15, dtype=np.float32),
+        confidence_counts=np.ones(16, dtype=np.int64),
+        confidence_correct=np.zeros(16, dtype=np.int64),
+        margin_edges=np.linspace(0, 1, 7, dtype=np.float32),
+        margin_counts=np.ones(8, dtype=np.int64),
+    )
+    kind = "series" if recipe.observe == "series" else "vector"
+    return ReferenceProfile(kind, features, outputs, 64, 0, ())
+
+
+def _feature(name: str, values: Float32) -> FeatureReference:
+    edges = equal_mass_edges(values)
+    bins = np.searchsorted(edges, values, side="right")
+    return FeatureReference(
+        name=name,
+        edges=edges,
+        counts=np.bincount(bins, minlength=len(edges) + 1).astype(np.int64),
+        missing=0,
+        mean=float(values.mean()),
+        sd=float(values.std()),
+        low=float(values.min()),
+        high=float(values.max()),
+        location_within=0.01,
+        location_between=0.01,
+        scale_within=0.01,
+        scale_between=0.01,
+    )
+
+
+def another(recipe: ModelRecipe, **changes: object) -> ModelRecipe:
+    """Return a recipe with some fields changed."""
+    return replace(recipe, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny ``.tflite`` models, written in milliseconds without any training library.
+
+One dense layer and, if asked, a softmax: enough to serve, to be right or wrong on
+purpose, and to give outputs that can be computed by hand.
+"""
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+def dense_model(
+    weights: Float32,
+    bias: Float32,
+    input_shape: tuple[int, ...],
+    *,
+    softmax: bool = True,
+) -> bytes:
+    """Return a model: dense over the flattened input, then softmax if asked.
+
+    Args:
+        weights: float32 [K, product of ``input_shape``].
+        bias: float32 [K].
+        input_shape: Batch of 1 first.
+        softmax: Whether the output is probabilities.
+    """
+    labels = len(bias)
+    model = schema.ModelT()
+    model.version = 3
+    model.description = "dense"
+    model.buffers = [
+        _buffer(b""),
+        _buffer(weights.astype("<f4").tobytes()),
+        _buffer(bias.astype("<f4").tobytes()),
+    ]
+    graph = schema.SubGraphT()
+    graph.name = "main"
+    graph.tensors = [
+        _tensor("input", input_shape, 0),
+        _tensor("weights", weights.shape, 1),
+        _tensor("bias", bias.shape, 2),
+        _tensor("scores", (1, labels), 0),
+    ]
+    dense = schema.FullyConnectedOptionsT()
+    graph.operators = [
+        _operator(0, [0, 1, 2], [3], schema.BuiltinOptions.FullyConnectedOptions, dense)
+    ]
+    model.operatorCodes = [_code(schema.BuiltinOperator.FULLY_CONNECTED)]
+    graph.inputs, graph.outputs = [0], [3]
+    if softmax:
+        graph.tensors.append(_tensor("probabilities", (1, labels), 0))
+        options = schema.SoftmaxOptionsT()
+        options.beta = 1.0
+        graph.operators.append(
+            _operator(1, [3], [4], schema.BuiltinOptions.SoftmaxOptions, options)
+        )
+        model.operatorCodes.append(_code(schema.BuiltinOperator.SOFTMAX))
+        graph.outputs = [4]
+    model.subgraphs = [graph]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _buffer(data: bytes) -> schema.BufferT:
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(data, dtype=np.uint8) if data else None
+    return buffer
+
+
+def _tensor(name: str, shape: tuple[int, ...], buffer: int) -> schema.TensorT:
+    tensor = schema.TensorT()
+    tensor.name = name
+    tensor.shape = list(shape)
+    tensor.type = schema.TensorType.FLOAT32
+    tensor.buffer = buffer
+    return tensor
+
+
+def _operator(
+    code: int, inputs: list[int], outputs: list[int], kind: int, options: object
+) -> schema.OperatorT:
+    operator = schema.OperatorT()
+    operator.opcodeIndex = code
+    operator.inputs = inputs
+    operator.outputs = outputs
+    operator.builtinOptionsType = kind
+    operator.builtinOptions = options
+    return operator
+
+
+def _code(builtin: int) -> schema.OperatorCodeT:
+    code = schema.OperatorCodeT()
+    code.builtinCode = builtin
+    code.deprecatedBuiltinCode = builtin
+    code.version = 1
+    return code
