@@ -121,6 +121,11 @@ class FileSource:
             self._reload()
 
     @property
+    def features(self) -> int | None:
+        """Values of a row; None while there is no file."""
+        return self._recordings[0].rows.shape[1] if self._recordings else None
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether the end was reached, and nothing is awaited."""
         done = bool(self._cursors) and all(one.is_done for one in self._cursors)
@@ -181,7 +186,7 @@ class FileSource:
 
     def _fit(self, grid: Grid) -> None:
         """Begin every recording anew under another grid."""
-        features = self._recordings[0].rows.shape[1]
+        features = self.features
         if features != grid.features:
             msg = (
                 f"source {self._path}: expected rows of {grid.features} values, "
