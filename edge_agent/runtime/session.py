@@ -29,11 +29,15 @@ class Binder(Observer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the serving model did since it was taken over."""
+    """What the serving model did since it was taken over.
+
+    ``faulty`` counts failures on good input: a missing value in a row is the sensor's
+    fault, not the model's.
+    """
 
     digest: str
     finite: int
-    failed: int
+    faulty: int
 
 
 class Session:
@@ -54,15 +58,16 @@ class Session:
         self.previous: Model | None = None
         self.finite = 0
         self.failed = 0
+        self.faulty = 0
         self.raw_bytes = 0
         self._base = (0, 0)
 
     @property
     def tally(self) -> Tally:
         """Inferences of the serving model since it was taken over."""
-        model, (finite, failed) = self.model, self._base
+        model, (finite, faulty) = self.model, self._base
         digest = "" if model is None else model.digest
-        return Tally(digest, self.finite - finite, self.failed - failed)
+        return Tally(digest, self.finite - finite, self.faulty - faulty)
 
     def offer(
         self, model: Model | None, timeout_seconds: float | None = None
@@ -104,7 +109,7 @@ class Session:
                 release = bytes.fromhex(model.digest)
                 self._observer.bind(model.profile, release, model.grid)
             self.previous, self.model = self.model, model
-            self._base = (self.finite, self.failed)
+            self._base = (self.finite, self.faulty)
             self._taken = self._offers
             self._changed.notify_all()
         return True
@@ -128,6 +133,7 @@ class Session:
         self.raw_bytes += task.rows.nbytes
         if output is None:
             self.failed += 1
+            self.faulty += bool(np.isfinite(task.data).all())
         else:
             self.finite += 1
         return Result(task.id, int(task.times_us[-1]), model.digest, output, error)

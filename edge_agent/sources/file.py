@@ -140,13 +140,14 @@ class FileSource:
         self._look()
         if grid != self._grid:
             self._fit(grid)
+        early = self._pace.wait_seconds()
+        if self._closed.wait(min(early, POLL_SECONDS)) or early > POLL_SECONDS:
+            return None
         found = self._next(grid)
         if found is None:
             self._closed.wait(POLL_SECONDS)
             return None
         cursor, (start, stop) = found
-        if self._closed.wait(self._pace.wait_seconds()):
-            return None
         self._pace.due_seconds += self._pace.period_seconds
         numbers = np.arange(self._emitted, self._emitted + stop - start)
         self._emitted += stop - start

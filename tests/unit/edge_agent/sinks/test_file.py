@@ -54,6 +54,7 @@ def test_a_full_disk_is_named_and_counted() -> None:
     with pytest.raises(SinkError, match="1 results dropped"):
         sink.flush()
     assert sink.dropped == 1
+    sink.close()
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
