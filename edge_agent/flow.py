@@ -87,6 +87,10 @@ class Source(Protocol):
         """
 
     @property
+    def features(self) -> int | None:
+        """Values of a row; None while that is not known."""
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether no row will ever come again."""
 
@@ -104,8 +108,15 @@ class Sink(Protocol):
             SinkError: It cannot be written.
         """
 
+    def flush(self) -> None:
+        """Write what is buffered; called about once a second.
+
+        Raises:
+            SinkError: It cannot be written.
+        """
+
     def close(self) -> None:
-        """Write what is buffered."""
+        """Write what is buffered, and let go of what the sink holds."""
 
 
 class Observer(Protocol):

@@ -150,29 +150,34 @@ def load_bundle(
     return Model(bundle.digest, manifest, profile, variant, backend)
 
 
-def prove(model: Model, bundle: Bundle) -> GoldenResult:
-    """Run the golden vectors of the model's variant.
-
-    Returns:
-        The comparison, which was good.
+def run_golden(model: Model, bundle: Bundle) -> GoldenResult:
+    """Run the golden vectors of the model's variant, and compare.
 
     Raises:
-        ModelError: The outputs are not those that the converter saw.
         BackendError: The runtime failed.
     """
     golden = bundle.golden
     shape = model.manifest.input.shape
     outputs = [model.backend.infer(one.reshape(shape))[0] for one in golden.inputs]
     name = model.variant.id
-    result = compare(np.stack(outputs), golden.outputs[name], golden.tolerances[name])
+    return compare(np.stack(outputs), golden.outputs[name], golden.tolerances[name])
+
+
+def prove(model: Model, bundle: Bundle) -> None:
+    """Run the golden vectors, and refuse a model that does not reproduce them.
+
+    Raises:
+        ModelError: The outputs are not those that the converter saw.
+        BackendError: The runtime failed.
+    """
+    result = run_golden(model, bundle)
     if not result.ok:
         msg = (
-            f"model {model.manifest.name}: variant {name} does not reproduce its "
-            f"golden vectors: largest difference {result.max_abs:.3g}, "
+            f"model {model.manifest.name}: variant {model.variant.id} does not "
+            f"reproduce its golden vectors: largest difference {result.max_abs:.3g}, "
             f"{result.sqnr_db:.1f} dB, {result.disagreements} other winners"
         )
         raise ModelError(msg, next_step="check the runtime's version on this device")
-    return result
 
 
 def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:

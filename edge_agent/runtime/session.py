@@ -29,11 +29,15 @@ class Binder(Observer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What the serving model did since it was taken over."""
+    """What the serving model did since it was taken over.
+
+    ``faulty`` counts failures on good input: a missing value in a row is the sensor's
+    fault, not the model's.
+    """
 
     digest: str
     finite: int
-    failed: int
+    faulty: int
 
 
 class Session:
@@ -47,39 +51,49 @@ class Session:
         self._observer = observer
         self._changed = threading.Condition()
         self._offered: Model | None = None
+        self._has_offer = False
         self._taken = 0
         self._offers = 0
         self.model: Model | None = None
         self.previous: Model | None = None
         self.finite = 0
         self.failed = 0
-        self._tally = Tally("", 0, 0)
+        self.faulty = 0
+        self.raw_bytes = 0
         self._base = (0, 0)
 
     @property
     def tally(self) -> Tally:
         """Inferences of the serving model since it was taken over."""
-        model, (finite, failed) = self.model, self._base
+        model, (finite, faulty) = self.model, self._base
         digest = "" if model is None else model.digest
-        return Tally(digest, self.finite - finite, self.failed - failed)
+        return Tally(digest, self.finite - finite, self.faulty - faulty)
 
-    def offer(self, model: Model, timeout_seconds: float | None = None) -> bool:
-        """Have ``model`` taken over between two inferences.
+    def offer(
+        self, model: Model | None, timeout_seconds: float | None = None
+    ) -> bool:
+        """Have ``model`` taken over between two inferences; None: serve none.
 
         Returns:
-            Whether it serves now; False after ``timeout_seconds``.
+            Whether it was; False after ``timeout_seconds``.
         """
         with self._changed:
-            self._offered = model
+            self._offered, self._has_offer = model, True
             self._offers += 1
             mine = self._offers
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._taken >= mine, timeout_seconds)
 
+    def prepare(self, model: Model) -> None:
+        """Leave the first model to be taken over when inference starts."""
+        with self._changed:
+            self._offered, self._has_offer = model, True
+            self._offers += 1
+
     def await_offer(self, timeout_seconds: float) -> None:
         """Wait until a model is offered, or for ``timeout_seconds``."""
         with self._changed:
-            self._changed.wait_for(lambda: self._offered is not None, timeout_seconds)
+            self._changed.wait_for(lambda: self._has_offer, timeout_seconds)
 
     def take_offer(self) -> bool:
         """Swap to the offered model, if any; only the inference thread calls this.
@@ -87,17 +101,15 @@ class Session:
         Returns:
             Whether the model changed.
         """
-        if self._offered is None:
+        if not self._has_offer:
             return False
         with self._changed:
-            model, self._offered = self._offered, None
-            if model is None:
-                return False
-            self._observer.bind(
-                model.profile, bytes.fromhex(model.digest), model.grid
-            )
+            model, self._offered, self._has_offer = self._offered, None, False
+            if model is not None:
+                release = bytes.fromhex(model.digest)
+                self._observer.bind(model.profile, release, model.grid)
             self.previous, self.model = self.model, model
-            self._base = (self.finite, self.failed)
+            self._base = (self.finite, self.faulty)
             self._taken = self._offers
             self._changed.notify_all()
         return True
@@ -118,8 +130,10 @@ class Session:
         self._observer.record(
             Observation(task.stream, task.rows, task.times_us, task.is_start, output)
         )
+        self.raw_bytes += task.rows.nbytes
         if output is None:
             self.failed += 1
+            self.faulty += bool(np.isfinite(task.data).all())
         else:
             self.finite += 1
         return Result(task.id, int(task.times_us[-1]), model.digest, output, error)

@@ -121,6 +121,11 @@ class FileSource:
             self._reload()
 
     @property
+    def features(self) -> int | None:
+        """Values of a row; None while there is no file."""
+        return self._recordings[0].rows.shape[1] if self._recordings else None
+
+    @property
     def is_exhausted(self) -> bool:
         """Whether the end was reached, and nothing is awaited."""
         done = bool(self._cursors) and all(one.is_done for one in self._cursors)
@@ -135,13 +140,14 @@ class FileSource:
         self._look()
         if grid != self._grid:
             self._fit(grid)
+        early = self._pace.wait_seconds()
+        if self._closed.wait(min(early, POLL_SECONDS)) or early > POLL_SECONDS:
+            return None
         found = self._next(grid)
         if found is None:
             self._closed.wait(POLL_SECONDS)
             return None
         cursor, (start, stop) = found
-        if self._closed.wait(self._pace.wait_seconds()):
-            return None
         self._pace.due_seconds += self._pace.period_seconds
         numbers = np.arange(self._emitted, self._emitted + stop - start)
         self._emitted += stop - start
@@ -181,7 +187,7 @@ class FileSource:
 
     def _fit(self, grid: Grid) -> None:
         """Begin every recording anew under another grid."""
-        features = self._recordings[0].rows.shape[1]
+        features = self.features
         if features != grid.features:
             msg = (
                 f"source {self._path}: expected rows of {grid.features} values, "

@@ -12,7 +12,7 @@ is in the outbox; ``recover`` handles both.
 
 import mmap
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -38,17 +38,27 @@ class Checkpoint:
     Attributes:
         produced: Inferences accounted for: closed, open, or lost.
         lost: Of these, those still to be declared by the next window.
+        closed_windows: Windows ever closed with this state folder.
         window: The open window.
     """
 
     produced: int = 0
     lost: int = 0
+    closed_windows: int = 0
     window: Window | None = None
 
     def encode(self) -> bytes:
         """Encode as canonical CBOR."""
         window = None if self.window is None else _window_to_wire(self.window)
-        return encode_cbor({1: _FORMAT, 2: self.produced, 3: self.lost, 4: window})
+        return encode_cbor(
+            {
+                1: _FORMAT,
+                2: self.produced,
+                3: self.lost,
+                4: self.closed_windows,
+                5: window,
+            }
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> "Checkpoint":
@@ -62,8 +72,8 @@ class Checkpoint:
             if wire[1] != _FORMAT:
                 msg = f"expected format {_FORMAT}, found {wire[1]!r}"
                 raise ValueError(msg)
-            window = None if wire[4] is None else _window_from_wire(wire[4])
-            return cls(int(wire[2]), int(wire[3]), window)
+            window = None if wire[5] is None else _window_from_wire(wire[5])
+            return cls(int(wire[2]), int(wire[3]), int(wire[4]), window)
         except (
             CanonicalError,
             WindowError,
@@ -85,8 +95,10 @@ def recover(checkpoint: Checkpoint, counter: int) -> Checkpoint:
     4
     """
     missing = max(0, counter - checkpoint.produced)
-    return Checkpoint(
-        checkpoint.produced + missing, checkpoint.lost + missing, checkpoint.window
+    return replace(
+        checkpoint,
+        produced=checkpoint.produced + missing,
+        lost=checkpoint.lost + missing,
     )
 
 

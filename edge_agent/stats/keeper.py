@@ -86,7 +86,8 @@ class StatisticsKeeper:
         self._resumable = recovered.window
         is_open = 0 if self._resumable is None else self._resumable.produced
         self._closed_total = recovered.produced - recovered.lost - is_open
-        self._backlog: deque[tuple[Window, bytes]] = deque()
+        self._stored_windows = recovered.closed_windows
+        self._backlog: deque[tuple[Window, int]] = deque()
         self._accumulator: Accumulator | None = None
         self._ring: Ring | None = None
         self._end_us: int | None = None
@@ -104,6 +105,17 @@ class StatisticsKeeper:
     def waiting_windows(self) -> int:
         """Closed windows that the ledger has not taken yet."""
         return len(self._backlog)
+
+    @property
+    def closed_windows(self) -> int:
+        """Windows ever closed with this state folder."""
+        return self._stored_windows + len(self._backlog)
+
+    @property
+    def open_inferences(self) -> int:
+        """Inferences that no closed window accounts for yet."""
+        with self._lock:
+            return self._produced - self._closed_total
 
     def start(self) -> None:
         """Start the counting thread."""
@@ -202,7 +214,7 @@ class StatisticsKeeper:
         if window.produced == 0 and window.statistics.rows == 0:
             return
         self._closed_total += window.produced
-        self._backlog.append((window, Checkpoint(self._closed_total)))
+        self._backlog.append((window, self._closed_total))
         if len(self._backlog) > MAX_BACKLOG:
             forgotten, _ = self._backlog.popleft()
             heir, after = self._backlog[0]
@@ -210,9 +222,13 @@ class StatisticsKeeper:
 
     def _drain(self) -> None:
         while self._backlog:
-            window, after = self._backlog[0]
+            window, closed_total = self._backlog[0]
+            closed_windows = self._stored_windows + 1
+            # What is open may go with the last closed window only: it is newer.
             if len(self._backlog) == 1:
-                after = self._current()
+                after = self._current(closed_windows)
+            else:
+                after = Checkpoint(closed_total, 0, closed_windows)
             build = self._report_builder(window)
             try:
                 self._ledger.close_window(build, after.encode())
@@ -222,23 +238,31 @@ class StatisticsKeeper:
                 )
                 return
             self._backlog.popleft()
+            self._stored_windows = closed_windows
 
     def _save(self) -> None:
         self._drain()
         if self._backlog:
             return
         try:
-            self._ledger.save_checkpoint(self._current().encode())
+            self._ledger.save_checkpoint(
+                self._current(self._stored_windows).encode()
+            )
             self._counter.sync()
         except (AgentError, OSError) as error:
             _LOG.warning("the checkpoint was not saved: %s", error)
 
-    def _current(self) -> Checkpoint:
+    def _current(self, closed_windows: int) -> Checkpoint:
         window = self._resumable
         if self._accumulator is not None:
             window = self._accumulator.open_window
         counted = 0 if window is None else window.produced
-        return Checkpoint(self._closed_total + counted + self._lost, self._lost, window)
+        return Checkpoint(
+            self._closed_total + counted + self._lost,
+            self._lost,
+            closed_windows,
+            window,
+        )
 
     def _report_builder(self, window: Window) -> Callable[[bytes, int], UpMessage]:
         counts, moments = encode_blocks(window.statistics)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: wires sources, runtime, statistics, telemetry and updates together."""

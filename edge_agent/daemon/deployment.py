@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which release serves: at the start, at an update, and after a trial.
+
+Owns the order of things around a swap: load, prove, warm, swap between two inferences,
+watch the trial, then commit or go back. The model before stays loaded until the trial
+is over, so that going back loads nothing. How a release came to the store is
+``ota``'s matter.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from edge_agent.errors import ModelError
+from edge_agent.ota.trial import Trial, TrialVerdict
+from edge_agent.runtime.model import Model, load_bundle, prove
+from edge_agent.runtime.session import Session
+from edge_contract.bundle import Bundle
+from edge_contract.errors import EdgeError
+
+SWAP_SECONDS: Final = 30.0
+REASON_TRIAL: Final = "agent.update.trial"
+REASON_SWAP: Final = "agent.update.swap"
+_LOG = logging.getLogger(__name__)
+
+
+class Staged(Protocol):
+    """A release that is verified, in the store, and waits to be tried."""
+
+    @property
+    def digest(self) -> str:
+        """The release digest."""
+
+    @property
+    def path(self) -> Path:
+        """Its bundle."""
+
+
+class Updates(Protocol):
+    """The update machine as the daemon sees it."""
+
+    def poll(self) -> Staged | None:
+        """Return a release to try, once; else None. Called twice a second."""
+
+    def begin_trial(self) -> None:
+        """Hear that the release is about to serve."""
+
+    def committed(self) -> None:
+        """Hear that the release in trial serves for good."""
+
+    def rolled_back(self, reason: str, detail: str = "") -> None:
+        """Hear that the release does not serve, with an error code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How releases are loaded and tried.
+
+    Attributes:
+        threads: Threads that one inference may use.
+        device_profile: Which variant to take.
+        trial_inferences: Finite outputs before a release is committed.
+    """
+
+    threads: int
+    device_profile: str
+    trial_inferences: int
+
+
+class Deployment:
+    """Brings releases into the session and takes bad ones out again.
+
+    Args:
+        session: Where models serve.
+        updates: Tells what to try, and hears how it went.
+        serving: How releases are loaded and tried.
+        features: Tells how many values a row of the source has; None: not known yet.
+        on_change: Called after another release serves.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        updates: Updates,
+        serving: Serving,
+        features: Callable[[], int | None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._updates = updates
+        self._serving = serving
+        self._features = features
+        self._on_change = on_change
+        self._before: Model | None = None
+        self._trial: str | None = None
+
+    @property
+    def trial(self) -> str | None:
+        """The digest of the release in trial."""
+        return self._trial
+
+    def start(self, path: Path, digest: str) -> None:
+        """Serve a committed release; called before inference starts.
+
+        Raises:
+            EdgeError: It cannot be served.
+            OSError: The bundle cannot be read.
+        """
+        self._session.prepare(self._load(path, digest))
+        _LOG.info("serving %s", digest[:12])
+
+    def tick(self) -> None:
+        """Take the next step; called twice a second."""
+        if self._trial is not None:
+            self._watch_trial()
+            return
+        staged = self._updates.poll()
+        if staged is not None:
+            self._try(staged)
+
+    def _try(self, staged: Staged) -> None:
+        try:
+            model = self._load(staged.path, staged.digest)
+            self._check_input(model)
+        except EdgeError as error:
+            _LOG.warning("release %s cannot serve: %s", staged.digest[:12], error)
+            self._updates.rolled_back(error.code, str(error))
+            return
+        except OSError as error:
+            _LOG.warning("release %s: %s", staged.digest[:12], error)
+            self._updates.rolled_back(ModelError.code, str(error))
+            return
+        self._updates.begin_trial()
+        self._before = self._session.model
+        if not self._session.offer(model, SWAP_SECONDS):
+            _LOG.warning("release %s: inference stands still", staged.digest[:12])
+            self._session.offer(self._before, 0.0)
+            self._updates.rolled_back(REASON_SWAP)
+            return
+        self._trial = staged.digest
+        _LOG.info("trial of %s", staged.digest[:12])
+        self._on_change()
+
+    def _watch_trial(self) -> None:
+        tally = self._session.tally
+        if tally.digest != self._trial:
+            return
+        reason = REASON_TRIAL if tally.faulty else ""
+        trial = Trial(self._serving.trial_inferences, tally.finite, reason)
+        if trial.verdict is TrialVerdict.ROLL_BACK:
+            self._go_back(reason)
+        elif trial.verdict is TrialVerdict.COMMIT:
+            _LOG.info("committed %s", tally.digest[:12])
+            self._trial, self._before = None, None
+            self._updates.committed()
+            self._on_change()
+
+    def _go_back(self, reason: str) -> None:
+        _LOG.warning("release %s is rolled back: %s", (self._trial or "")[:12], reason)
+        self._session.offer(self._before, SWAP_SECONDS)
+        self._trial, self._before = None, None
+        self._updates.rolled_back(reason)
+        self._on_change()
+
+    def _check_input(self, model: Model) -> None:
+        features = self._features()
+        if features is not None and features != model.grid.features:
+            msg = (
+                f"model {model.manifest.name}: expected rows of {model.grid.features} "
+                f"values, the source gives {features}"
+            )
+            raise ModelError(msg, next_step="roll out a model for this device")
+
+    def _load(self, path: Path, digest: str) -> Model:
+        with Bundle.open(path) as bundle:
+            if bundle.digest != digest:
+                msg = f"store: expected release {digest}, found {bundle.digest}"
+                raise ModelError(msg, next_step="fetch the release again")
+            model = load_bundle(
+                bundle,
+                threads=self._serving.threads,
+                device_profile=self._serving.device_profile,
+            )
+            prove(model, bundle)
+        model.warm()
+        return model
