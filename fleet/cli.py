@@ -1,26 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program ``edge-fleet``.
 
-Owns the parser's root, printing answers and errors, and exit codes. The verbs live in
-the features' packages.
+Owns the parser's root, the verbs that work on a state folder (``init``, ``serve``),
+printing answers and errors, and exit codes. The other verbs live in the features'
+packages and talk to a running server.
 """
 
 import argparse
 import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edge_contract.errors import EXIT_USAGE, EdgeError
+from edge_contract.errors import EdgeError
 from fleet.client import ServerAddress, open_client, read_address
-from fleet.commands import Answer, Register
+from fleet.commands import Answer, Groups, Register
 from fleet.config import StateLayout
+from fleet.devices import verbs as device_verbs
 from fleet.errors import RemoteError, RequestError
+from fleet.pipelines import verbs as pipeline_verbs
+from fleet.samples import verbs as sample_verbs
+from fleet.serve import Running, init_state, run_server
 
 DEFAULT_STATE = "edge-fleet-state"
 
 # Nouns in the order of --help.
-GROUPS: tuple[Register, ...] = ()
+GROUPS: tuple[Register, ...] = (
+    device_verbs.register,
+    sample_verbs.register,
+    pipeline_verbs.register,
+)
+
+_LocalVerb = Callable[[argparse.Namespace], int]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,7 +41,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-fleet", description="The server of an Edgeloop fleet."
     )
+    parser.add_argument("--version", action="version", version=_read_version())
     groups = parser.add_subparsers(dest="noun", required=True, metavar="COMMAND")
+    _add_local(
+        groups,
+        "init",
+        _init,
+        summary="make the state folder of a server: keys, database, repository",
+    )
+    serve = _add_local(
+        groups,
+        "serve",
+        _serve,
+        summary="run the server until it is told to stop",
+    )
+    serve.add_argument(
+        "--port", type=int, help="HTTP port (default: a free one, kept for next time)"
+    )
     for register in GROUPS:
         register(groups)
     return parser
@@ -38,15 +67,83 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
+        if "local" in arguments:
+            local: _LocalVerb = arguments.local
+            return local(arguments)
         with open_client(_find_address(arguments)) as client:
             answer: Answer = arguments.handler(arguments, client)
     except EdgeError as error:
         return _print_error(error, as_json=arguments.json)
+    except OSError as error:
+        return _print_error(_from_os_error(error), as_json=arguments.json)
+    except KeyboardInterrupt:
+        return 130
     if arguments.json:
         print(json.dumps(answer.document, indent=2, sort_keys=True))
     else:
         print(answer.text)
     return answer.exit_code
+
+
+def _add_local(
+    groups: Groups, name: str, verb: _LocalVerb, *, summary: str
+) -> argparse.ArgumentParser:
+    parser = groups.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  edge-fleet {name} --state {DEFAULT_STATE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        default=DEFAULT_STATE,
+        help=f"state folder (default: {DEFAULT_STATE})",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    parser.set_defaults(local=verb)
+    return parser
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    layout = StateLayout(Path(arguments.state).absolute())
+    config = init_state(layout)
+    if arguments.json:
+        document = {"state": str(layout.root), "fleets": list(config.fleets)}
+        print(json.dumps(document, indent=2))
+        return 0
+    print(f"state folder {layout.root}, fleets: {', '.join(config.fleets)}")
+    print(f"keep {layout.offline_keys} elsewhere once you are past trying out")
+    print(f"Next: edge-fleet serve --state {arguments.state}")
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # One line a request of a neighbour library is not a unit of our work.
+    for name in ("httpx", "alembic", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+    def on_start(running: Running) -> None:
+        if arguments.json:
+            document = {
+                "url": running.url,
+                "dashboard_url": running.dashboard_url,
+                "broker": running.broker,
+            }
+            print(json.dumps(document), flush=True)
+            return
+        print(f"dashboard: {running.dashboard_url}", flush=True)
+        print(f"API: {running.url}  MQTT: {running.broker}", flush=True)
+
+    layout = StateLayout(Path(arguments.state).absolute())
+    run_server(layout, port=arguments.port, on_start=on_start)
+    return 0
 
 
 def _find_address(arguments: argparse.Namespace) -> ServerAddress:
@@ -60,13 +157,29 @@ def _find_address(arguments: argparse.Namespace) -> ServerAddress:
     return ServerAddress(url=arguments.server, token=token)
 
 
+def _from_os_error(error: OSError) -> EdgeError:
+    message = f"{error.filename or 'system'}: {error.strerror or error}"
+    return RequestError(message, next_step="check the path, its rights and the space")
+
+
 def _print_error(error: EdgeError, *, as_json: bool) -> int:
-    remote = isinstance(error, RemoteError)
-    code = error.remote_code if isinstance(error, RemoteError) else error.code
-    exit_code = error.remote_exit_code if remote else error.exit_code
+    code, exit_code = error.code, error.exit_code
+    if isinstance(error, RemoteError):
+        code, exit_code = error.remote_code, error.remote_exit_code
     if as_json:
         body = {"code": code, "message": error.message, "next_step": error.next_step}
         print(json.dumps({"error": body}, indent=2), file=sys.stderr)
     else:
         print(f"edge-fleet: {error} [{code}]", file=sys.stderr)
-    return exit_code or EXIT_USAGE
+    return exit_code
+
+
+def _read_version() -> str:
+    try:
+        return f"edge-fleet {version('edgeloop')}"
+    except PackageNotFoundError:
+        return "edge-fleet (not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -40,6 +40,14 @@ class SystemClock:
         return time.monotonic()
 
 
+class Bus(Protocol):
+    """The way into the broker."""
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
+        """Publish with QoS 1; return False, and drop it, while not connected."""
+        ...
+
+
 class Downlink(Protocol):
     """The way to the devices. Everything here is repeated until it arrived."""
 

@@ -5,7 +5,7 @@ Owns the order of things: features' routers under ``/api/v1``, errors as JSON, t
 token gate around everything, mounts last. Routes live in the features' packages.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -24,11 +24,22 @@ from fleet.services import Feature
 API_PREFIX = "/api/v1"
 
 
-def make_application(features: Sequence[Feature], book: TokenBook) -> FastAPI:
-    """Make the application of ``features``, closed to all but ``book``'s tokens."""
+def make_application(
+    features: Sequence[Feature],
+    book: TokenBook,
+    on_failure: Callable[[EdgeError], None] = lambda _error: None,
+) -> FastAPI:
+    """Make the application of ``features``, closed to all but ``book``'s tokens.
+
+    Args:
+        features: In the order of their start.
+        book: The tokens.
+        on_failure: Gets the error of a feature that does not start; the web server
+            itself only tells that there was one.
+    """
     app = FastAPI(
         title="Edgeloop fleet",
-        lifespan=lambda _app: run_features(features),
+        lifespan=lambda _app: run_features(features, on_failure),
         docs_url=None,
         redoc_url=None,
         openapi_url=f"{API_PREFIX}/openapi.json",
@@ -47,14 +58,20 @@ def make_application(features: Sequence[Feature], book: TokenBook) -> FastAPI:
 
 
 @asynccontextmanager
-async def run_features(features: Sequence[Feature]) -> AsyncIterator[None]:
+async def run_features(
+    features: Sequence[Feature], on_failure: Callable[[EdgeError], None]
+) -> AsyncIterator[None]:
     """Start the features and their periodic work; stop both in reverse order."""
     started: list[Feature] = []
     supervisor = TaskSupervisor([task for f in features for task in f.tasks])
     try:
-        for feature in features:
-            await run_in_threadpool(feature.start)
-            started.append(feature)
+        try:
+            for feature in features:
+                await run_in_threadpool(feature.start)
+                started.append(feature)
+        except EdgeError as error:
+            on_failure(error)
+            raise
         supervisor.start()
         yield
     finally:

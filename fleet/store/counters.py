@@ -20,9 +20,14 @@ def raise_counter(connection: Connection, name: str, *, above: int = 0) -> int:
     """Raise the counter by one, and above ``above``; return the new value."""
     current = read_counter(connection, name)
     value = max(current, above) + 1
+    set_counter(connection, name, value)
+    return value
+
+
+def set_counter(connection: Connection, name: str, value: int) -> None:
+    """Write the counter's value."""
     done = connection.execute(
         update(counters).where(counters.c.name == name).values(value=value)
     )
     if done.rowcount == 0:
         connection.execute(insert(counters).values(name=name, value=value))
-    return value

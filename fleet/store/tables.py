@@ -118,6 +118,14 @@ outbound = Table(
     Column("reply", JSON),  # {"ok": bool, "code": str, "detail": {...}}
 )
 
+announces = Table(
+    "announces",
+    metadata,
+    Column("fleet", String(32), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("spread_seconds", Integer, nullable=False),
+)
+
 wants = Table(
     "wants",
     metadata,
@@ -318,7 +326,7 @@ sample_targets = Table(
     metadata,
     Column("request", ForeignKey("sample_requests.id"), primary_key=True),
     Column("device", ForeignKey("devices.id"), primary_key=True),
-    Column("command", ForeignKey("outbound.id"), nullable=False),
+    Column("command", ForeignKey("outbound.id")),  # None until it was stored
 )
 
 samples = Table(
@@ -330,6 +338,7 @@ samples = Table(
     Column("sha256", String(64), nullable=False),
     Column("bytes", BigInteger, nullable=False),  # of the opened payload
     Column("rows", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),  # that the device says it sends
     Column("received_us", BigInteger, nullable=False),
 )
 
