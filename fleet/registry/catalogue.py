@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
 from edge_contract.bundle import Bundle
 from edge_contract.canonical import decode_json
 from edge_contract.manifest import MAX_MANIFEST_BYTES
-from sqlalchemy import Connection, RowMapping, insert, select, update
-
 from fleet.audit.log import append_audit
 from fleet.errors import NotFoundError
 from fleet.registry.release import Change, Release
@@ -29,7 +29,7 @@ class CatalogueEntry:
         release_counter: Its number.
         digest: The release digest.
         target_path: Its name in the TUF repository.
-        bytes: Length of the bundle file.
+        size_bytes: Length of the bundle file.
         ref_id: Of its reference profile.
         manifest: The manifest as plain values.
         published_us: When the server published it.
@@ -40,7 +40,7 @@ class CatalogueEntry:
     release_counter: int
     digest: str
     target_path: str
-    bytes: int
+    size_bytes: int
     ref_id: bytes
     manifest: dict[str, Any]
     published_us: int
@@ -53,7 +53,7 @@ class CatalogueEntry:
             "release": self.release_counter,
             "digest": self.digest,
             "target": self.target_path,
-            "bytes": self.bytes,
+            "bytes": self.size_bytes,
             "ref_id": self.ref_id.hex(),
             "published_us": self.published_us,
             "withdrawn_us": self.withdrawn_us,
@@ -82,7 +82,7 @@ def add(connection: Connection, one: Release, bundle: Bundle, time_us: int) -> N
         connection.execute(
             insert(reference_profiles).values(
                 ref_id=ref_id,
-                profile=bundle.profile.encode(),
+                profile=bundle.profile.encoded,
                 digest=one.digest,
                 added_us=time_us,
             )
@@ -147,5 +147,13 @@ def find_entry(connection: Connection, name: str, release: int) -> CatalogueEntr
 
 def _entry(row: RowMapping) -> CatalogueEntry:
     return CatalogueEntry(
-        **{name: row[name] for name in CatalogueEntry.__dataclass_fields__}
+        name=row["name"],
+        release_counter=row["release_counter"],
+        digest=row["digest"],
+        target_path=row["target_path"],
+        size_bytes=row["bytes"],
+        ref_id=row["ref_id"],
+        manifest=row["manifest"],
+        published_us=row["published_us"],
+        withdrawn_us=row["withdrawn_us"],
     )

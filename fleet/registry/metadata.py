@@ -104,9 +104,9 @@ def delegate_fleet(targets: Targets, fleet: str, key: Key) -> None:
     """Let ``key`` say what the devices of ``fleet`` should run."""
     name = fleet_role(fleet)
     roles = _delegated_roles(targets)
-    roles[name] = DelegatedRole(name, [], 1, terminating=True, paths=[
-        f"fleets/{fleet}/*"
-    ])
+    roles[name] = DelegatedRole(
+        name, [], 1, terminating=True, paths=[f"fleets/{fleet}/*"]
+    )
     targets.add_key(key, name)
 
 

@@ -14,11 +14,12 @@ from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_contract.bundle import MAX_BUNDLE_BYTES, Bundle
 from securesystemslib.signer import SSlibKey
 from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
+from tuf.api.metadata import TargetFile
 
+from edge_contract.bundle import MAX_BUNDLE_BYTES, Bundle
 from fleet.errors import TooLargeError
 from fleet.registry import catalogue, release
 from fleet.registry.errors import ReleaseConflictError, ReleaseRefusedError
@@ -59,7 +60,9 @@ class Publication:
             listed = catalogue.listed_paths(connection)
             for one in releases:
                 if one.target_path not in listed:
-                    with Bundle.open(self._repository.target_file(one.target_path)) as b:
+                    with Bundle.open(
+                        self._repository.target_file(one.target_path)
+                    ) as b:
                         catalogue.add(connection, one, b, self._clock.wall_us())
             catalogue.withdraw(
                 connection,
@@ -142,7 +145,7 @@ class Publication:
             )
             catalogue.audit_change(connection, change, actor, time_us)
 
-    def _judge_bundle(self, one: release.Release, target: release.TargetFile) -> None:
+    def _judge_bundle(self, one: release.Release, target: TargetFile) -> None:
         path = self._staged_path(one.sha256)
         trusted = [
             bytes.fromhex(key.keyval["public"])

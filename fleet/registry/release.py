@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from edge_contract.errors import ManifestError
-from edge_contract.manifest import Manifest, check_model_name
-from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
+from edge_contract.errors import ManifestError
+from edge_contract.manifest import Manifest, check_model_name
 from fleet.registry.errors import ReleaseConflictError, ReleaseRefusedError
 from fleet.registry.metadata import MODELS
 
 MAX_MODELS_BYTES = 5_000_000  # python-tuf's default limit, so what a device accepts
+_NOTES = "edgeloop"  # our field in the signed part of the document
 _SIGN_AGAIN = "run `edge-fleet model publish` again, it starts from the newest document"
 
 
@@ -123,12 +123,45 @@ def list_releases(targets: Targets) -> tuple[Release, ...]:
     return tuple(sorted(releases, key=lambda one: (one.name, one.release_counter)))
 
 
-def next_release_counter(targets: Targets, name: str) -> int:
-    """Return the number that the next release of model ``name`` gets."""
-    counters = [
-        one.release_counter for one in list_releases(targets) if one.name == name
-    ]
-    return max(counters, default=0) + 1
+def highest_counters(targets: Targets) -> dict[str, int]:
+    """Return the highest number that each model ever had, withdrawn releases too.
+
+    Raises:
+        ReleaseRefusedError: An entry is malformed.
+    """
+    noted = _notes(targets).get("highest", {})
+    try:
+        highest = {check_model_name(name): _positive(noted[name]) for name in noted}
+    except (TypeError, ValueError, ManifestError) as error:
+        raise ReleaseRefusedError(
+            f"models: expected the highest number of each model, found {noted!r}",
+            next_step="sign it with `edge-fleet model publish`",
+        ) from error
+    for one in list_releases(targets):
+        highest[one.name] = max(highest.get(one.name, 0), one.release_counter)
+    return highest
+
+
+def build_successor(
+    current: Targets, listed: Mapping[str, TargetFile], expires: datetime, version: int
+) -> Targets:
+    """Return the document that follows ``current`` and lists ``listed``.
+
+    It notes which version it follows, so that two builders who start from the same
+    document cannot undo each other, and the highest number of every model, so that
+    the number of a withdrawn release is never given again.
+    """
+    successor = Targets(version=version, expires=expires, targets=dict(listed))
+    highest = highest_counters(current) | {
+        name: counter
+        for name, counter in highest_counters(successor).items()
+        if counter > highest_counters(current).get(name, 0)
+    }
+    successor.unrecognized_fields[_NOTES] = {
+        "follows": current.version,
+        "highest": highest,
+    }
+    return successor
 
 
 def parse_models(data: bytes) -> Metadata[Targets]:
@@ -141,7 +174,7 @@ def parse_models(data: bytes) -> Metadata[Targets]:
     cause: Exception | None = None
     if len(data) <= MAX_MODELS_BYTES:
         try:
-            document: Metadata[Targets] = Metadata.from_bytes(data)
+            document: Metadata[Any] = Metadata.from_bytes(data)
         except TufError as error:
             problem, cause = str(error), error
         else:
@@ -186,10 +219,13 @@ def check_successor(
             f" {new.signed.expires:%Y-%m-%d}",
             next_step="set the clock where the key is, and sign again",
         )
-    if new.signed.version <= current.signed.version:
+    follows = _notes(new.signed).get("follows")
+    if new.signed.version <= current.signed.version or (
+        follows != current.signed.version
+    ):
         raise ReleaseConflictError(
-            f"models: expected a version above {current.signed.version}, found"
-            f" {new.signed.version}",
+            f"models: expected the successor of version {current.signed.version},"
+            f" found version {new.signed.version}, which follows {follows}",
             next_step=_SIGN_AGAIN,
         )
 
@@ -210,9 +246,14 @@ def compare(current: Targets, new: Targets) -> Change:
             )
     before, after = list_releases(current), list_releases(new)
     added = tuple(one for one in after if one.target_path not in current.targets)
-    highest: dict[str, int] = {}
-    for one in before:
-        highest[one.name] = max(highest.get(one.name, 0), one.release_counter)
+    highest, noted = highest_counters(current), highest_counters(new)
+    for name, counter in highest.items():
+        if noted.get(name, 0) < counter:
+            raise ReleaseConflictError(
+                f"models: {name}: expected the note that release {counter} was given,"
+                f" found {noted.get(name)}",
+                next_step=_SIGN_AGAIN,
+            )
     for one in added:
         if one.release_counter <= highest.get(one.name, 0):
             raise ReleaseConflictError(
@@ -232,12 +273,18 @@ def compare(current: Targets, new: Targets) -> Change:
     return Change(added, withdrawn)
 
 
+def _notes(targets: Targets) -> dict[str, Any]:
+    notes = targets.unrecognized_fields.get(_NOTES, {})
+    if not isinstance(notes, dict):
+        raise ReleaseRefusedError(
+            f"models: expected an object as {_NOTES!r}, found {notes!r}",
+            next_step="sign it with `edge-fleet model publish`",
+        )
+    return notes
+
+
 def _key_ids(delegator: Targets) -> str:
-    keys: tuple[Key, ...] = tuple(
-        delegator.get_key(keyid)
-        for keyid in delegator.get_delegated_role(MODELS).keyids
-    )
-    return ", ".join(key.keyid[:12] for key in keys)
+    return ", ".join(one[:12] for one in delegator.get_delegated_role(MODELS).keyids)
 
 
 def _positive(value: object) -> int:

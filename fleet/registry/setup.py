@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_contract.topics import check_fleet_id
-
 from fleet.registry import metadata
 from fleet.registry.errors import RepositoryError
 from fleet.registry.files import save_bytes
-from fleet.registry.keyring import OFFLINE_ROLES, ONLINE_ROLES, Keyring
+from fleet.registry.keyring import OFFLINE_ROLES, ONLINE_ROLES, Keyring, fleet_role
 from fleet.registry.tuf_repository import Now, TufRepository
 
 
@@ -136,7 +135,7 @@ def _add_fleet(
         )
     targets = deepcopy(repository.targets)
     metadata.delegate_fleet(
-        targets, fleet, keyring.ensure(metadata.fleet_role(fleet)).public_key
+        targets, fleet, keyring.ensure(fleet_role(fleet)).public_key
     )
     targets.version = metadata.next_version(targets.version, now)
     targets.expires = now.replace(microsecond=0) + metadata.Validity().targets
