@@ -91,4 +91,3 @@ def make_release(
         files={digest: len(one) for digest, one in files.items()},
     )
     return manifest, files
-
