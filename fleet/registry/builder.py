@@ -33,7 +33,7 @@ class ModelsApi(Protocol):
         """Return the body of a GET."""
         ...
 
-    def put_bytes(self, path: str, content: bytes) -> Any:  # noqa: ANN401 - JSON
+    def put_bytes(self, path: str, content: bytes) -> Any:
         """PUT bytes; return the answer's document."""
         ...
 
