@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from edge_contract.errors import EdgeError
 from fleet.audit.log import append_audit
 from fleet.errors import NotFoundError
 from fleet.rollout import desired, planner, records
@@ -54,11 +55,22 @@ class RolloutEngine:
         self._lock = Lock()
 
     def tick(self) -> None:
-        """Look at all fleets once; called every second."""
+        """Look at all fleets once; called every second.
+
+        Raises:
+            EdgeError: A fleet could not be served; the others were.
+            OSError: The disk refuses; the next turn tries again.
+        """
+        problems: list[EdgeError | OSError] = []
         for fleet in self._services.config.fleets:
-            with self._lock:
-                self._advance(fleet)
-                self._publish(fleet)
+            try:
+                with self._lock:
+                    self._advance(fleet)
+                    self._publish(fleet)
+            except (EdgeError, OSError) as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
 
     def create(self, request: RolloutRequest, actor: str) -> Rollout:
         """Begin a rollout.
