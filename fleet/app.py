@@ -22,6 +22,9 @@ from fleet.config import FleetConfig, StateLayout
 from fleet.devices.downlink import MqttDownlink
 from fleet.devices.enrol import Endpoints
 from fleet.ingest.feature import Inlet
+from fleet.registry import Registry, init_repository
+from fleet.registry import feature as registry_feature
+from fleet.rollout import feature as rollout_feature
 from fleet.services import Clock, Feature, PeriodicTask, Services
 
 _BROKER_CHECK_SECONDS = 1.0
@@ -62,11 +65,14 @@ def compose(parts: Parts) -> list[Feature]:
         parts.config, parts.layout, parts.engine, parts.clock, downlink
     )
     inlet = Inlet(services, parts.ring, downlink.send_acks, downlink.greet)
+    registry = Registry(services)
     return [
         *_broker_features(parts),
         devices.build(services, parts.ring, parts.endpoints),
         samples.build(services, parts.ring),
         pipelines.build(services, samples.export_samples),
+        registry_feature.build(services, registry),
+        rollout_feature.build(services, registry.publish_desired),
         inlet.feature(),
         # After ingest: stopped before it, so that nothing comes in while it ends.
         Feature(
@@ -88,6 +94,7 @@ def init_features(layout: StateLayout, config: FleetConfig) -> None:
     """Make what features need in a new state folder; called by ``init`` only."""
     for folder in (layout.samples, layout.runs, layout.broker):
         folder.mkdir(exist_ok=True)
+    init_repository(layout.root, config.fleets)
 
 
 def _broker_features(parts: Parts) -> list[Feature]:

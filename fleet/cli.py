@@ -21,6 +21,8 @@ from fleet.config import StateLayout
 from fleet.devices import verbs as device_verbs
 from fleet.errors import RemoteError, RequestError
 from fleet.pipelines import verbs as pipeline_verbs
+from fleet.registry import verbs as registry_verbs
+from fleet.rollout import verbs as rollout_verbs
 from fleet.samples import verbs as sample_verbs
 from fleet.serve import Running, init_state, run_server
 
@@ -31,6 +33,8 @@ GROUPS: tuple[Register, ...] = (
     device_verbs.register,
     sample_verbs.register,
     pipeline_verbs.register,
+    registry_verbs.register,
+    rollout_verbs.register,
 )
 
 _LocalVerb = Callable[[argparse.Namespace], int]
@@ -110,10 +114,16 @@ def _init(arguments: argparse.Namespace) -> int:
     layout = StateLayout(Path(arguments.state).absolute())
     config = init_state(layout)
     if arguments.json:
-        document = {"state": str(layout.root), "fleets": list(config.fleets)}
+        document = {
+            "state": str(layout.root),
+            "fleets": list(config.fleets),
+            "builder_key": str(layout.builder_key),
+            "builder_public": str(layout.builder_public),
+        }
         print(json.dumps(document, indent=2))
         return 0
     print(f"state folder {layout.root}, fleets: {', '.join(config.fleets)}")
+    print(f"key that signs bundles: {layout.builder_key}")
     print(f"keep {layout.offline_keys} elsewhere once you are past trying out")
     print(f"Next: edge-fleet serve --state {arguments.state}")
     return 0

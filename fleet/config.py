@@ -127,6 +127,16 @@ class StateLayout:
         return self.root / "keys" / "offline"
 
     @property
+    def builder_key(self) -> Path:
+        """The key that signs bundles and the list of releases (0600)."""
+        return self.offline_keys / "models.pem"
+
+    @property
+    def builder_public(self) -> Path:
+        """Its public half."""
+        return self.root / "keys" / "models.pub"
+
+    @property
     def tuf(self) -> Path:
         """The TUF repository: ``metadata`` and ``targets``."""
         return self.root / "tuf"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalogue: the table of releases that the API and the rollouts read.
 
-Owns the queries on ``models`` and ``reference_profiles``. The catalogue repeats what
+Owns the queries on ``models``. The catalogue repeats what
 the signed ``models`` document says; where they differ the document is right.
 """
 
@@ -17,7 +17,8 @@ from edge_contract.manifest import MAX_MANIFEST_BYTES
 from fleet.audit.log import append_audit
 from fleet.errors import NotFoundError
 from fleet.registry.release import Change, Release
-from fleet.store.tables import models, reference_profiles
+from fleet.store.profiles import insert_profile
+from fleet.store.tables import models
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ class CatalogueEntry:
 
 def add(connection: Connection, one: Release, bundle: Bundle, time_us: int) -> None:
     """Enter a published release and its reference profile."""
-    ref_id = bytes.fromhex(one.ref_id)
     connection.execute(
         insert(models).values(
             name=one.name,
@@ -70,23 +70,12 @@ def add(connection: Connection, one: Release, bundle: Bundle, time_us: int) -> N
             digest=one.digest,
             target_path=one.target_path,
             bytes=one.bytes,
-            ref_id=ref_id,
+            ref_id=bytes.fromhex(one.ref_id),
             manifest=decode_json(bundle.manifest_bytes, max_bytes=MAX_MANIFEST_BYTES),
             published_us=time_us,
         )
     )
-    query = select(reference_profiles.c.ref_id).where(
-        reference_profiles.c.ref_id == ref_id
-    )
-    if connection.execute(query).first() is None:
-        connection.execute(
-            insert(reference_profiles).values(
-                ref_id=ref_id,
-                profile=bundle.profile.encoded,
-                digest=one.digest,
-                added_us=time_us,
-            )
-        )
+    insert_profile(connection, bundle.profile, digest=one.digest, now_us=time_us)
 
 
 def withdraw(connection: Connection, paths: Iterable[str], time_us: int) -> None:
