@@ -2,6 +2,7 @@
 """A server's database with devices, and the production parts around it."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class FleetWorld:
         start = len(self.confirmed)
         self.writer.write(
             [
-                Incoming(topic, data, lambda n=start + i: self.confirmed.append(n))
+                Incoming(topic, data, partial(self.confirmed.append, start + i))
                 for i, (topic, data) in enumerate(messages)
             ]
         )

@@ -28,7 +28,9 @@ def world(tmp_path: Path) -> FleetWorld:
 
 def count_windows(world: FleetWorld) -> int:
     with reading(world.engine) as connection:
-        return connection.execute(select(func.count()).select_from(windows)).scalar_one()
+        return connection.execute(
+            select(func.count()).select_from(windows)
+        ).scalar_one()
 
 
 def read_refusals(world: FleetWorld) -> dict[tuple[str, str], int]:
@@ -61,9 +63,7 @@ def test_a_window_is_counted_once_however_often_it_comes(world: FleetWorld) -> N
     assert world.outcomes[-1].touched == {("watch-1", device.boot_id)}
 
 
-@settings(
-    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations([1, 2, 3, 4, 5, 1, 3, 5]), cut=st.integers(0, 8))
 def test_order_and_repetition_change_nothing(
     world: FleetWorld, order: list[int], cut: int
