@@ -12,19 +12,22 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from edge_contract.errors import EdgeError
-from fleet import devices, pipelines, samples
 from fleet.api.factory import make_application
 from fleet.auth.keyring import KeyRing
 from fleet.auth.tokens import TokenBook
 from fleet.broker.embedded import EmbeddedBroker
 from fleet.broker.session import MqttSession
 from fleet.config import FleetConfig, StateLayout
+from fleet.devices import feature as devices_feature
 from fleet.devices.downlink import MqttDownlink
 from fleet.devices.enrol import Endpoints
 from fleet.ingest.feature import Inlet
+from fleet.pipelines import feature as pipelines_feature
 from fleet.registry import Registry, init_repository
 from fleet.registry import feature as registry_feature
 from fleet.rollout import feature as rollout_feature
+from fleet.samples import feature as samples_feature
+from fleet.samples.export import export_samples
 from fleet.services import Clock, Feature, PeriodicTask, Services
 
 _BROKER_CHECK_SECONDS = 1.0
@@ -66,9 +69,9 @@ def compose(parts: Parts) -> list[Feature]:
     registry = Registry(services)
     return [
         *_broker_features(parts),
-        devices.build(services, parts.ring, parts.endpoints),
-        samples.build(services, parts.ring),
-        pipelines.build(services, samples.export_samples),
+        devices_feature.build(services, parts.ring, parts.endpoints),
+        samples_feature.build(services, parts.ring),
+        pipelines_feature.build(services, export_samples),
         registry_feature.build(services, registry),
         rollout_feature.build(services, registry.publish_desired),
         inlet.feature(),
@@ -88,7 +91,7 @@ def build_application(
     return make_application(features, book, on_failure)
 
 
-def init_features(layout: StateLayout) -> None:
+def init_features(layout: StateLayout, config: FleetConfig) -> None:
     """Make what features need in a new state folder; called by ``init`` only."""
     for folder in (layout.samples, layout.runs, layout.broker):
         folder.mkdir(exist_ok=True)

@@ -7,12 +7,15 @@ packages and talk to a running server.
 """
 
 import argparse
+import importlib
 import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from edge_contract.errors import EdgeError
 from fleet.client import ServerAddress, open_client, read_address
@@ -24,7 +27,9 @@ from fleet.pipelines import verbs as pipeline_verbs
 from fleet.registry import verbs as registry_verbs
 from fleet.rollout import verbs as rollout_verbs
 from fleet.samples import verbs as sample_verbs
-from fleet.serve import Running, init_state, run_server
+
+if TYPE_CHECKING:
+    from fleet.serve import Running
 
 DEFAULT_STATE = "edge-fleet-state"
 
@@ -111,8 +116,9 @@ def _add_local(
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    serve = _import_server()
     layout = StateLayout(Path(arguments.state).absolute())
-    config = init_state(layout)
+    config = serve.init_state(layout)
     if arguments.json:
         document = {
             "state": str(layout.root),
@@ -139,7 +145,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     for name in ("httpx", "alembic", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
-    def on_start(running: Running) -> None:
+    serve = _import_server()
+
+    def on_start(running: "Running") -> None:
         if arguments.json:
             document = {
                 "url": running.url,
@@ -152,8 +160,13 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"API: {running.url}  MQTT: {running.broker}", flush=True)
 
     layout = StateLayout(Path(arguments.state).absolute())
-    run_server(layout, port=arguments.port, on_start=on_start)
+    serve.run_server(layout, port=arguments.port, on_start=on_start)
     return 0
+
+
+def _import_server() -> ModuleType:
+    """Import the server only where it is needed: the other verbs start at once."""
+    return importlib.import_module("fleet.serve")
 
 
 def _find_address(arguments: argparse.Namespace) -> ServerAddress:
