@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who sent a request, for routes that write to the audit log."""
+
+from starlette.requests import HTTPConnection
+
+
+def find_request_actor(connection: HTTPConnection) -> str:
+    """Return the name that the gate found, ``device`` on an open path."""
+    return str(connection.scope.get("state", {}).get("actor", "device"))

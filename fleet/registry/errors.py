@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the registry: keys, trust metadata, releases.
+
+* FleetError
+    * RepositoryError - the TUF repository on disk is missing or damaged
+    * ReleaseRefusedError - a release or its metadata does not verify (trust)
+    * ReleaseConflictError - a release contradicts the catalogue
+"""
+
+from fleet.errors import ConflictError, RefusedError, StateError
+
+
+class RepositoryError(StateError):
+    """The TUF repository on disk is missing, damaged or lacks a key."""
+
+    code = "fleet.registry.repository"
+
+
+class ReleaseRefusedError(RefusedError):
+    """A release, or the metadata that lists it, does not verify."""
+
+    code = "fleet.registry.refused"
+
+
+class ReleaseConflictError(ConflictError):
+    """A release contradicts what the catalogue already lists."""
+
+    code = "fleet.registry.conflict"

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registry: one object that other parts of the server ask.
+
+Owns the life of the opened repository: opened and healed at the start, signatures
+renewed while it runs. What is decided is decided in ``publication`` and ``release``.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from fleet.errors import NotFoundError
+from fleet.registry import catalogue, metadata
+from fleet.registry.errors import RepositoryError
+from fleet.registry.keyring import OFFLINE_ROLES, Keyring
+from fleet.registry.publication import Publication
+from fleet.registry.setup import open_repository
+from fleet.registry.tuf_repository import TufRepository
+from fleet.services import Services
+from fleet.store.engine import reading
+
+_LOG = logging.getLogger(__name__)
+_WARNING_DAYS = 30
+
+
+class Registry:
+    """Models and trust metadata of one server.
+
+    Args:
+        services: What every feature is built from.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._repository: TufRepository | None = None
+        self._publication: Publication | None = None
+
+    def start(self) -> None:
+        """Open and heal the repository, and renew what expired meanwhile.
+
+        Raises:
+            RepositoryError: There is none, or it is damaged.
+        """
+        services = self._services
+        repository = open_repository(services.layout.root, self._now)
+        publication = Publication(
+            services.layout.tuf, repository, services.engine, services.clock
+        )
+        publication.heal()
+        self._repository, self._publication = repository, publication
+        self.renew()
+
+    def renew(self) -> None:
+        """Sign again what would expire soon."""
+        renewed = self.repository.renew()
+        if renewed:
+            _LOG.info("registry: signed again: %s", ", ".join(renewed))
+
+    @property
+    def repository(self) -> TufRepository:
+        """The opened repository."""
+        if self._repository is None:
+            raise self._not_started()
+        return self._repository
+
+    @property
+    def publication(self) -> Publication:
+        """Where releases are judged and published."""
+        if self._publication is None:
+            raise self._not_started()
+        return self._publication
+
+    def publish_desired(self, fleet: str, content: bytes) -> None:
+        """Make ``content`` the document that ``fleet`` follows; do nothing if it is.
+
+        Raises:
+            NotFoundError: The fleet has no role.
+        """
+        if fleet not in self.repository.fleets:
+            raise NotFoundError(
+                f"fleet {fleet}: expected a role in the TUF repository, there is none",
+                next_step="add it to fleets in fleet.yaml and run `edge-fleet init`",
+            )
+        if self.repository.desired(fleet) != content:
+            self.repository.publish_desired(fleet, content)
+
+    def models_document(self) -> bytes:
+        """Return the current ``models`` document as it is signed."""
+        return metadata.encode(self.repository.models)
+
+    def list_entries(self) -> tuple[catalogue.CatalogueEntry, ...]:
+        """Return the catalogue."""
+        with reading(self._services.engine) as connection:
+            return catalogue.list_entries(connection)
+
+    def find_entry(self, name: str, release: int) -> catalogue.CatalogueEntry:
+        """Return one release of the catalogue.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with reading(self._services.engine) as connection:
+            return catalogue.find_entry(connection, name, release)
+
+    def keys_status(self) -> dict[str, Any]:
+        """Return versions, expiry and places of all keys, with what to do about it."""
+        keyring = Keyring(self._services.layout.root / "keys")
+        now = self._now()
+        roles: list[dict[str, Any]] = [
+            {
+                "role": status.role,
+                "version": status.version,
+                "expires": status.expires.isoformat(),
+                "days_left": (status.expires - now).days,
+                "key_ids": list(status.key_ids),
+                "private_key_here": keyring.has(status.role),
+            }
+            for status in self.repository.status()
+        ]
+        here = [role for role in OFFLINE_ROLES if keyring.has(role)]
+        advice = [
+            f"{role['role']}: expires in {role['days_left']} days, sign it again"
+            for role in roles
+            if role["role"] in OFFLINE_ROLES and role["days_left"] < _WARNING_DAYS
+        ]
+        if here:
+            advice.append(
+                f"the offline keys {', '.join(here)} lie beside the online ones: who"
+                " takes this machine can publish models; move keys/offline elsewhere"
+            )
+        return {"roles": roles, "advice": advice}
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._services.clock.wall_us() / 1e6, UTC)
+
+    def _not_started(self) -> RepositoryError:
+        return RepositoryError(
+            f"{self._services.layout.tuf}: the registry has not been started",
+            next_step="start the server with `edge-fleet serve`",
+        )

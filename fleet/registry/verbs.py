@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs ``model publish|list|show|withdraw|renew`` and ``keys status``.
+
+Owns their arguments and words. Signing happens here, in the process of the command
+line, with ``builder``; everything else is asked of the server.
+"""
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleet.client import FleetClient
+from fleet.commands import Answer, Groups, add_group, add_verb, format_table
+from fleet.registry.builder import Builder, read_builder_key
+from fleet.registry.setup import system_now
+
+_KEY_HELP = "the builder's private key (keys/offline/models.pem after init)"
+
+
+def register(groups: Groups) -> None:
+    """Add the nouns ``model`` and ``keys``."""
+    models = add_group(groups, "model", "Publish models and look at what is there.")
+    publish = add_verb(
+        models,
+        "publish",
+        _publish,
+        summary="Sign a bundle into the list of releases and upload it.",
+        example="edge-fleet model publish watch.bundle --key builder.pem",
+    )
+    publish.add_argument("bundle", metavar="BUNDLE", help="a signed bundle")
+    publish.add_argument("--key", metavar="FILE", required=True, help=_KEY_HELP)
+    add_verb(
+        models,
+        "list",
+        _list,
+        summary="List the releases, withdrawn ones too.",
+        example="edge-fleet model list --json",
+    )
+    show = add_verb(
+        models,
+        "show",
+        _show,
+        summary="Show one release with its manifest.",
+        example="edge-fleet model show watch 2",
+    )
+    _add_release(show)
+    withdraw = add_verb(
+        models,
+        "withdraw",
+        _withdraw,
+        summary="Take a bad release back: no device installs it any more.",
+        example="edge-fleet model withdraw watch 2 --key builder.pem",
+    )
+    _add_release(withdraw)
+    withdraw.add_argument("--key", metavar="FILE", required=True, help=_KEY_HELP)
+    renew = add_verb(
+        models,
+        "renew",
+        _renew,
+        summary="Sign the list of releases again before its signature ends.",
+        example="edge-fleet model renew --key builder.pem",
+    )
+    renew.add_argument("--key", metavar="FILE", required=True, help=_KEY_HELP)
+    keys = add_group(groups, "keys", "Look at signing keys and their expiry.")
+    add_verb(
+        keys,
+        "status",
+        _keys_status,
+        summary="Show each role's expiry and which private keys lie on the server.",
+        example="edge-fleet keys status",
+    )
+
+
+def _add_release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the model's name")
+    parser.add_argument("release", metavar="RELEASE", type=int, help="its number")
+
+
+def _builder(arguments: argparse.Namespace, client: FleetClient) -> Builder:
+    return Builder(client, read_builder_key(Path(arguments.key)), system_now)
+
+
+def _publish(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    published = _builder(arguments, client).publish_bundle(Path(arguments.bundle))
+    one = published.release
+    document = {
+        "name": one.name,
+        "release": one.release_counter,
+        "digest": one.digest,
+        "target": one.target_path,
+        "bytes": one.bytes,
+        "ref_id": one.ref_id,
+        "new": published.is_new,
+    }
+    done = "published" if published.is_new else "was published before"
+    text = (
+        f"{one.name} release {one.release_counter} {done}"
+        f" ({one.bytes} bytes, digest {one.digest[:12]})\n"
+        f"next: edge-fleet rollout create --model {one.name}"
+        f" --release {one.release_counter}"
+    )
+    return Answer(document, text)
+
+
+def _list(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.get("/models")
+    rows: list[tuple[object, ...]] = [
+        (
+            one["name"],
+            one["release"],
+            one["digest"][:12],
+            one["bytes"],
+            _format_time(one["published_us"]),
+            "withdrawn" if one["withdrawn_us"] is not None else "",
+        )
+        for one in document["models"]
+    ]
+    header = ("model", "release", "digest", "bytes", "published", "")
+    return Answer(document, format_table(header, rows) if rows else "no models yet")
+
+
+def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.get(f"/models/{arguments.name}/{arguments.release}")
+    manifest: dict[str, Any] = document["manifest"]
+    variants = ", ".join(
+        f"{one['id']} ({one['dtype']}, {one['bytes']} bytes)"
+        for one in manifest["variants"]
+    )
+    selected = ", ".join(
+        f"{profile}: {variant}" for profile, variant in manifest["selected"].items()
+    )
+    lines = [
+        f"{document['name']} release {document['release']}",
+        f"  digest    {document['digest']}",
+        f"  published {_format_time(document['published_us'])}",
+        f"  variants  {variants}",
+        f"  selected  {selected}",
+    ]
+    if document["withdrawn_us"] is not None:
+        lines.append(f"  withdrawn {_format_time(document['withdrawn_us'])}")
+    return Answer(document, "\n".join(lines))
+
+
+def _withdraw(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    builder = _builder(arguments, client)
+    one = builder.withdraw(arguments.name, arguments.release)
+    document = {"name": one.name, "release": one.release_counter, "withdrawn": True}
+    return Answer(document, f"{one.name} release {one.release_counter} withdrawn")
+
+
+def _renew(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    expires = _builder(arguments, client).renew()
+    return Answer(
+        {"expires": expires.isoformat()},
+        f"the list of releases is signed until {expires:%Y-%m-%d}",
+    )
+
+
+def _keys_status(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.get("/keys")
+    rows: list[tuple[object, ...]] = [
+        (
+            role["role"],
+            role["version"],
+            f"{role['days_left']} days",
+            ", ".join(key_id[:12] for key_id in role["key_ids"]),
+            "on this server" if role["private_key_here"] else "elsewhere",
+        )
+        for role in document["roles"]
+    ]
+    header = ("role", "version", "expires in", "key", "private key")
+    lines = [format_table(header, rows), *document["advice"]]
+    return Answer(document, "\n".join(lines))
+
+
+def _format_time(time_us: int) -> str:
+    return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``desired`` document: what the devices of a fleet should run.
+
+Owns its form and the order of its rules, of which a device follows the first that
+matches it. First come the rules of the rollout in progress, then those of the
+completed ones, newest first: a device that the rollout has not reached, or from which
+it was aborted, falls through to what it had before. Pure; ``engine`` publishes it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edge_contract.canonical import encode_json
+from fleet.rollout.model import (
+    Device,
+    DeviceOutcome,
+    Observation,
+    PhaseKind,
+    Rollout,
+    RolloutState,
+)
+from fleet.rollout.planner import find_reached, has_tags, selects
+
+FORMAT = 1
+# More names than this make the document heavy; a halted rollout then keeps its share.
+_MAX_NAMED_DEVICES = 1000
+
+
+def build_rules(
+    rollouts: Sequence[Rollout],
+    devices: Iterable[Device],
+    observations: Mapping[str, Mapping[str, Observation]],
+) -> list[dict[str, Any]]:
+    """Return the rules for one slot.
+
+    Args:
+        rollouts: All rollouts of the slot, newest first.
+        devices: The fleet's devices; needed only while a rollout is halted.
+        observations: By rollout and device, for active rollouts.
+    """
+    rules: list[dict[str, Any]] = []
+    for rollout in rollouts:
+        if rollout.state.is_active:
+            seen = observations.get(rollout.id, {})
+            rules += _active_rules(rollout, tuple(devices), seen)
+    for rollout in rollouts:
+        if rollout.state is RolloutState.COMPLETED:
+            rules.append(_rule(rollout))
+            if not rollout.tags:
+                break  # every device matched: what follows is never read
+    return rules
+
+
+def build_document(
+    fleet: str, desired_version: int, slots: Mapping[str, list[dict[str, Any]]]
+) -> bytes:
+    """Return the canonical bytes of the document."""
+    return encode_json(
+        {
+            "format": FORMAT,
+            "fleet": fleet,
+            "desired_version": desired_version,
+            "slots": dict(slots),
+        }
+    )
+
+
+def find_rule(
+    rules: Iterable[Mapping[str, Any]], device: Device
+) -> Mapping[str, Any] | None:
+    """Return the rule that a device follows, as the device itself finds it."""
+    for rule in rules:
+        devices, percent, tags = rule["devices"], rule["percent"], rule["tags"]
+        if (
+            (devices is None or device.id in devices)
+            and (percent is None or selects(rule["salt"], device.id, percent))
+            and has_tags(device, tags or {})
+        ):
+            return rule
+    return None
+
+
+def _active_rules(
+    rollout: Rollout,
+    devices: tuple[Device, ...],
+    observations: Mapping[str, Observation],
+) -> list[dict[str, Any]]:
+    is_halted = rollout.state is not RolloutState.RUNNING
+    if is_halted and any(one.kind is not PhaseKind.CANARY for one in rollout.reached):
+        # Nobody else starts; who has started keeps its release until a person decides.
+        started = [
+            device
+            for device in find_reached(rollout, devices)
+            if device in observations
+            and observations[device].outcome is not DeviceOutcome.UNKNOWN
+        ]
+        if len(started) <= _MAX_NAMED_DEVICES:
+            return [_rule(rollout, devices=started)] if started else []
+    rules = []
+    for phase in rollout.reached:
+        if phase.kind is PhaseKind.CANARY:
+            rules.append(_rule(rollout, devices=list(phase.devices)))
+        elif phase.kind is PhaseKind.PERCENT:
+            rules.append(_rule(rollout, percent=phase.amount))
+        else:
+            return [_rule(rollout)]  # covers the phases before it
+    return rules
+
+
+def _rule(
+    rollout: Rollout,
+    *,
+    devices: list[str] | None = None,
+    percent: int | None = None,
+) -> dict[str, Any]:
+    return {
+        "target": rollout.target_path,
+        "digest": rollout.digest,
+        "release_counter": rollout.release_counter,
+        "devices": None if devices is None else sorted(devices),
+        "percent": percent,
+        "salt": rollout.salt,
+        "tags": dict(rollout.tags) or None,
+        "rollout": rollout.id,
+    }

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Alembic runs; it takes the connection that ``store.migrate`` hands over."""
+
+from alembic import context
+
+from fleet.store.tables import metadata
+
+
+def run() -> None:
+    """Run the migrations on the connection in the configuration's attributes."""
+    connection = context.config.attributes["connection"]
+    context.configure(connection=connection, target_metadata=metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()
