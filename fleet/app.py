@@ -58,9 +58,7 @@ def compose(parts: Parts) -> list[Feature]:
         f"edge-fleet-{parts.server_id}",
     )
     downlink = MqttDownlink(parts.engine, parts.ring, parts.clock, session)
-    services = Services(
-        parts.config, parts.layout, parts.engine, parts.clock, downlink
-    )
+    services = Services(parts.config, parts.layout, parts.engine, parts.clock, downlink)
     inlet = Inlet(services, parts.ring, downlink.send_acks, downlink.greet)
     return [
         *_broker_features(parts),
@@ -84,7 +82,7 @@ def build_application(
     return make_application(features, book, on_failure)
 
 
-def init_features(layout: StateLayout, config: FleetConfig) -> None:
+def init_features(layout: StateLayout) -> None:
     """Make what features need in a new state folder; called by ``init`` only."""
     for folder in (layout.samples, layout.runs, layout.broker):
         folder.mkdir(exist_ok=True)

@@ -14,7 +14,8 @@ from edge_contract.errors import EdgeError
 from fleet.client import FleetClient
 from fleet.errors import RequestError
 
-Groups: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+# argparse gives the type of ``add_subparsers`` no public name.
+Groups: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class TokenGate:
         self._open = [(method, re.compile(pattern)) for method, pattern in open_paths]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
         if scope["type"] not in {"http", "websocket"} or self._is_open(scope):
             await self._app(scope, receive, send)
             return

@@ -76,11 +76,10 @@ class EmbeddedBroker:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(_TEMPLATE.format(host=host, port=port), encoding="utf-8")
         deadline = time.monotonic() + _PORT_WAIT_SECONDS
-        while True:
+        while self._broker is None or not self._broker.is_running:
             try:
                 self._broker = Broker(config_path=str(self._path))
                 self._broker.start(timeout=_START_SECONDS)
-                return
             except OSError as error:
                 # The child of a server that was just killed may hold the port still.
                 if time.monotonic() > deadline:
@@ -90,7 +89,9 @@ class EmbeddedBroker:
                 time.sleep(_PORT_POLL_SECONDS)
             except RuntimeError as error:
                 message = f"broker: expected it to start on port {port}: {error}"
-                raise BrokerError(message, next_step="see its messages above") from error
+                raise BrokerError(
+                    message, next_step="see its messages above"
+                ) from error
 
     def keep_running(self) -> None:
         """Start the child again if it died; meant to be called every second."""

@@ -142,4 +142,4 @@ class MqttSession:
             if connection == self._connection:
                 client.ack(mid, qos)
 
-        self._take(message.topic, message.payload, confirm)
+        self._take(message.topic, bytes(message.payload), confirm)

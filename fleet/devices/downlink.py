@@ -153,9 +153,7 @@ class MqttDownlink:
             outbound.c.expires_us > self._clock.wall_us(),
         )
 
-    def _seal_want(
-        self, connection: Connection, row: RowMapping
-    ) -> tuple[str, bytes]:
+    def _seal_want(self, connection: Connection, row: RowMapping) -> tuple[str, bytes]:
         query = select(wants).where(wants.c.device == row["id"])
         want = connection.execute(query).first()
         message = Want(

@@ -34,7 +34,7 @@ class Accepted:
     bytes: int  # on the wire, enveloped
 
 
-class Refusal(RefusedError):
+class RefusedMessageError(RefusedError):
     """A message that does not pass the door.
 
     Args:
@@ -66,29 +66,31 @@ def open_message(
         data: The envelope.
 
     Raises:
-        Refusal: The message is not authentic or malformed.
+        RefusedMessageError: The message is not authentic or malformed.
     """
     try:
         parsed = parse_topic(topic)
     except TopicError as error:
-        raise Refusal("topic", "", str(error)) from error
+        raise RefusedMessageError("topic", "", str(error)) from error
     kind = parsed.kind if parsed.direction == "up" else parsed.direction
     if parsed.device is None or kind is None or parsed.direction == "down":
-        raise Refusal("topic", "", f"{topic}: not a topic of devices")
+        raise RefusedMessageError("topic", "", f"{topic}: not a topic of devices")
     device, fleet = parsed.device, parsed.fleet
     query = select(devices.c.fleet, devices.c.epoch).where(
         devices.c.id == device, devices.c.revoked_us.is_(None)
     )
     row = connection.execute(query).first()
     if row is None:
-        raise Refusal("unknown-device", "", f"no device {device}")
+        raise RefusedMessageError("unknown-device", "", f"no device {device}")
     if row.fleet != fleet:
-        raise Refusal("wrong-fleet", device, f"{device} is in fleet {row.fleet}")
+        raise RefusedMessageError(
+            "wrong-fleet", device, f"{device} is in fleet {row.fleet}"
+        )
     payload = _open_envelope(ring, device, row.epoch, topic, data)
     try:
         message = decode_state(payload) if kind == "state" else decode_up(kind, payload)
     except MessageError as error:
-        raise Refusal("malformed", device, str(error)) from error
+        raise RefusedMessageError("malformed", device, str(error)) from error
     return Accepted(device, fleet, kind, message, len(data))
 
 
@@ -99,9 +101,9 @@ def _open_envelope(
         claimed = read_epoch(data)
         if claimed != epoch:
             detail = f"expected key epoch {epoch}, found {claimed}"
-            raise Refusal("key-epoch", device, detail)
+            raise RefusedMessageError("key-epoch", device, detail)
         return unseal(data, key=ring.find(device, epoch).up, aad=topic)
     except EnvelopeFormatError as error:
-        raise Refusal("envelope", device, str(error)) from error
+        raise RefusedMessageError("envelope", device, str(error)) from error
     except EnvelopeMacError as error:
-        raise Refusal("mac", device, str(error)) from error
+        raise RefusedMessageError("mac", device, str(error)) from error

@@ -9,9 +9,9 @@ from typing import Any
 
 
 def to_plain(value: Any) -> Any:
-    """Return ``value`` with dataclasses as dicts and bytes as hex.
+    r"""Return ``value`` with dataclasses as dicts and bytes as hex.
 
-    >>> to_plain({"digest": b"\\x01\\x02", "n": (1, True)})
+    >>> to_plain({"digest": b"\x01\x02", "n": (1, True)})
     {'digest': '0102', 'n': [1, True]}
     """
     if isinstance(value, bytes):

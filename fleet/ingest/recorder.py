@@ -33,8 +33,8 @@ from fleet.ingest.tally import Tally
 from fleet.store.counters import read_counter, set_counter
 from fleet.store.profiles import ProfileCache
 from fleet.store.statistics import statistics_to_columns
-from fleet.store.windows import HOUR_US
 from fleet.store.tables import events, kept_apart, outbound, update_reports, windows
+from fleet.store.windows import HOUR_US
 
 # A wall clock further than this from the server's is not believed.
 _BELIEVED_AHEAD_US = 24 * 3_600_000_000

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_contract.errors import EdgeError
 from fleet.auth.keyring import KeyRing
 from fleet.config import IngestConfig
-from fleet.ingest.door import Refusal, open_message
+from fleet.ingest.door import RefusedMessageError, open_message
 from fleet.ingest.recorder import Outcome, Recorder
 from fleet.services import Clock
 from fleet.store.engine import writing
@@ -95,7 +95,9 @@ class IngestWriter:
         except (SQLAlchemyError, EdgeError) as error:
             if len(batch) == 1:
                 raise
-            _LOG.warning("ingest: batch of %d failed, one by one: %s", len(batch), error)
+            _LOG.warning(
+                "ingest: batch of %d failed, one by one: %s", len(batch), error
+            )
             for one in batch:
                 self.write([one])
             return
@@ -111,7 +113,7 @@ class IngestWriter:
                     accepted = open_message(
                         connection, self._ring, one.topic, one.payload
                     )
-                except Refusal as refusal:
+                except RefusedMessageError as refusal:
                     _LOG.warning("ingest: %s", refusal.message)
                     recorder.tally.refuse(refusal.reason, refusal.device)
                 else:

@@ -69,9 +69,7 @@ def build(services: Services, ring: KeyRing) -> Feature:
         body = await read_body(request, services.config.samples.max_chunk_bytes)
         key = (request_id, device, number)
         path = request.url.path
-        stored = await run_in_threadpool(
-            receive_chunk, services, ring, key, path, body
-        )
+        stored = await run_in_threadpool(receive_chunk, services, ring, key, path, body)
         return {"stored": stored}
 
     return Feature(

@@ -119,7 +119,7 @@ def insert_chunk(
     chunk: Chunk,
     now_us: int,
 ) -> None:
-    """Store the row of a chunk whose file was written; ``key`` is request, device, n."""
+    """Store the row of a written chunk; ``key`` is request, device and number."""
     connection.execute(
         insert(samples).values(
             request=key[0],

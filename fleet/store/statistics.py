@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sqlalchemy import RowMapping
 
 from edge_contract.profile import Layout
 from edge_contract.varint import decode_counts, encode_counts
@@ -28,7 +29,9 @@ def statistics_to_columns(statistics: WindowStatistics) -> dict[str, Any]:
     }
 
 
-def statistics_from_columns(row: Mapping[str, Any], layout: Layout) -> WindowStatistics:
+def statistics_from_columns(
+    row: Mapping[str, Any] | RowMapping, layout: Layout
+) -> WindowStatistics:
     """Read the statistics of a row of ``windows`` or ``rollups``.
 
     Args:
