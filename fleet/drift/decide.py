@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From evidence to verdicts, over all devices of a fleet at once.
+
+Owns the decision: e-BH over devices x features, then materiality (a shift too small to
+matter is no verdict, however certain), and the way back. Pure; words are in ``words``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_contract.binning import Float64
+from fleet.drift.device import DeviceState
+from fleet.drift.ebh import e_bh
+from fleet.drift.parameters import DriftParameters
+from fleet.drift.yardstick import CHANNELS, Yardstick
+
+
+@dataclass(frozen=True, slots=True)
+class MovedFeature:
+    """One feature that moved.
+
+    Attributes:
+        name: The feature.
+        channel: ``location`` or ``scale``.
+        shift: Location: the mean's shift in reference sd. Scale: the change of the
+            variance contrast, in reference sd².
+        e_value: The evidence.
+        windows: Windows since the estimated change.
+    """
+
+    name: str
+    channel: str
+    shift: float
+    e_value: float
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A device that has drifted.
+
+    Attributes:
+        features: What moved, the largest first; never empty.
+        provisional: The device has little history of its own, so it was compared with
+            the bundle's reference more than with itself.
+        delay_windows: Windows from the estimated change to the decision.
+        streams: Devices x features that were tested together.
+    """
+
+    features: tuple[MovedFeature, ...]
+    provisional: bool
+    delay_windows: int
+    streams: int
+
+
+Stream = tuple[DeviceState, Yardstick]
+
+
+def find_drift(
+    pool: Mapping[str, Stream], parameters: DriftParameters
+) -> dict[str, Finding]:
+    """Return the devices that have drifted.
+
+    Args:
+        pool: The state of every live device that has no open verdict. Judged devices
+            must stay out: their evidence would lower everybody's threshold.
+        parameters: The operating point.
+    """
+    e_values = [state.cusum.e_values() for state, _ in pool.values()]
+    if not e_values:
+        return {}
+    rejected = e_bh(np.concatenate(e_values), parameters.alpha)
+    findings: dict[str, Finding] = {}
+    start = 0
+    for (device, (state, yardstick)), values in zip(
+        pool.items(), e_values, strict=True
+    ):
+        mask = rejected[start : start + len(values)]
+        start += len(values)
+        moved = _moved_features(state, yardstick, parameters, mask)
+        if moved:
+            findings[device] = Finding(
+                features=moved,
+                provisional=state.baseline.units < parameters.own_history_units,
+                delay_windows=max(one.windows for one in moved),
+                streams=len(rejected),
+            )
+    return findings
+
+
+def is_back(
+    state: DeviceState, yardstick: Yardstick, parameters: DriftParameters
+) -> bool:
+    """Whether a judged device has returned to its baseline.
+
+    True when the last ``clear_units`` units together lie inside half the gates.
+    """
+    if len(state.recent) < parameters.clear_units:
+        return False
+    shift = _shifts(
+        np.mean([one.contrasts for one in state.recent], axis=0),
+        np.mean([one.means for one in state.recent], axis=0),
+        state,
+        yardstick,
+    )
+    return bool((np.abs(shift) < gates(yardstick, parameters) / 2).all())
+
+
+def gates(yardstick: Yardstick, parameters: DriftParameters) -> Float64:
+    """Return the smallest material shift, float64 [2, F]: location, scale."""
+    least = np.array([[parameters.location_gate], [parameters.scale_gate]])
+    return np.maximum(least, np.sqrt(yardstick.between))
+
+
+def current_shifts(state: DeviceState, yardstick: Yardstick) -> Float64:
+    """Return how far each feature lies from the baseline now, float64 [2, F].
+
+    It pools the newest units, whatever the evidence; zeros before the first unit.
+    """
+    if not state.recent:
+        return np.zeros_like(yardstick.within)
+    return _shifts(
+        np.mean([one.contrasts for one in state.recent], axis=0),
+        np.mean([one.means for one in state.recent], axis=0),
+        state,
+        yardstick,
+    )
+
+
+def _shifts(
+    contrasts: Float64, means: Float64, state: DeviceState, yardstick: Yardstick
+) -> Float64:
+    level, _ = state.baseline.level(yardstick.within, yardstick.between)
+    mean_level = state.baseline.mean_level(yardstick.within, yardstick.between)
+    return np.stack((means - mean_level, contrasts[1] - level[1]))
+
+
+def _moved_features(
+    state: DeviceState,
+    yardstick: Yardstick,
+    parameters: DriftParameters,
+    rejected: np.ndarray,
+) -> tuple[MovedFeature, ...]:
+    smallest = gates(yardstick, parameters)
+    cusum, found = state.cusum, []
+    for feature in np.flatnonzero(rejected):
+        for channel, name in enumerate(CHANNELS):
+            evidence = cusum.evidence[:, channel, feature]
+            side = int(evidence.argmax())
+            units = int(cusum.units[side, channel, feature])
+            if not units:
+                continue
+            since = (side, slice(None))
+            shift = _shifts(
+                cusum.contrasts[since] / units,
+                cusum.means[side, channel] / units,
+                state,
+                yardstick,
+            )[channel, feature]
+            if abs(shift) >= smallest[channel, feature]:
+                found.append(
+                    MovedFeature(
+                        yardstick.profile.features[feature].name,
+                        name,
+                        float(shift),
+                        float(np.exp(evidence[side])),
+                        int(cusum.windows[side, channel, feature]),
+                    )
+                )
+    return tuple(sorted(found, key=lambda one: -abs(one.shift)))
