@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from converter.data import FrameRule, Rows
+from converter.normalise import TensorSpec
 from converter.variances import unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges
-from edge_contract.manifest import TensorSpec
 from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
 from examples.watch.data import (

@@ -8,6 +8,7 @@ since the estimated change, which say when and how far.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from edge_contract.binning import Float64, Int64
 
 # exp() of it is far over any threshold and far under the largest float.
 _MOST_EVIDENCE = 60.0
+# Sides times channels: a feature's e-value is the mean over so many.
+PARTS: Final = 4
 _SIGNS = np.array([1.0, -1.0])[:, np.newaxis, np.newaxis]
 
 

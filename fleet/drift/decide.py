@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_contract.binning import Float64
+from fleet.drift.cusum import PARTS
 from fleet.drift.device import DeviceState
-from fleet.drift.ebh import e_bh
+from fleet.drift.ebh import rejection_threshold
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.yardstick import CHANNELS, Yardstick
 
@@ -24,8 +25,8 @@ class MovedFeature:
     Attributes:
         name: The feature.
         channel: ``location`` or ``scale``.
-        shift: Location: the mean's shift in reference sd. Scale: the change of the
-            variance contrast, in reference sd².
+        shift: Location: the mean's shift in reference sd. Scale: the logarithm of
+            the ratio of standard deviations, now to baseline.
         e_value: The evidence.
         windows: Windows since the estimated change.
     """
@@ -55,6 +56,9 @@ class Finding:
     streams: int
 
 
+# A feature that stopped moving has no spread at all; its logarithm must stay finite.
+_LEAST_SPREAD = 1e-3
+
 Stream = tuple[DeviceState, Yardstick]
 
 
@@ -71,21 +75,17 @@ def find_drift(
     e_values = [state.cusum.e_values() for state, _ in pool.values()]
     if not e_values:
         return {}
-    rejected = e_bh(np.concatenate(e_values), parameters.alpha)
+    streams = np.concatenate(e_values)
+    threshold = rejection_threshold(streams, parameters.alpha)
     findings: dict[str, Finding] = {}
-    start = 0
-    for (device, (state, yardstick)), values in zip(
-        pool.items(), e_values, strict=True
-    ):
-        mask = rejected[start : start + len(values)]
-        start += len(values)
-        moved = _moved_features(state, yardstick, parameters, mask)
+    for device, (state, yardstick) in pool.items():
+        moved = _moved_features(state, yardstick, parameters, threshold)
         if moved:
             findings[device] = Finding(
                 features=moved,
                 provisional=state.baseline.units < parameters.own_history_units,
                 delay_windows=max(one.windows for one in moved),
-                streams=len(rejected),
+                streams=len(streams),
             )
     return findings
 
@@ -134,39 +134,40 @@ def _shifts(
 ) -> Float64:
     level, _ = state.baseline.level(yardstick.within, yardstick.between)
     mean_level = state.baseline.mean_level(yardstick.within, yardstick.between)
-    return np.stack((means - mean_level, contrasts[1] - level[1]))
+    spread = np.maximum(np.stack((contrasts[1], level[1])) + 1, _LEAST_SPREAD)
+    return np.stack((means - mean_level, np.log(spread[0] / spread[1]) / 2))
 
 
 def _moved_features(
     state: DeviceState,
     yardstick: Yardstick,
     parameters: DriftParameters,
-    rejected: np.ndarray,
+    threshold: float,
 ) -> tuple[MovedFeature, ...]:
+    """Return what moved for certain and materially.
+
+    A side's own part of the feature's e-value must pass the threshold: a lasting small
+    shift must not lend its certainty to one large unit of the other channel.
+    """
     smallest = gates(yardstick, parameters)
     cusum, found = state.cusum, []
-    for feature in np.flatnonzero(rejected):
-        for channel, name in enumerate(CHANNELS):
-            evidence = cusum.evidence[:, channel, feature]
-            side = int(evidence.argmax())
-            units = int(cusum.units[side, channel, feature])
-            if not units:
-                continue
-            since = (side, slice(None))
-            shift = _shifts(
-                cusum.contrasts[since] / units,
-                cusum.means[side, channel] / units,
-                state,
-                yardstick,
-            )[channel, feature]
-            if abs(shift) >= smallest[channel, feature]:
-                found.append(
-                    MovedFeature(
-                        yardstick.profile.features[feature].name,
-                        name,
-                        float(shift),
-                        float(np.exp(evidence[side])),
-                        int(cusum.windows[side, channel, feature]),
-                    )
+    parts = np.exp(cusum.evidence) / PARTS
+    for side, channel, feature in np.argwhere(parts >= threshold):
+        units = cusum.units[side, channel, feature]
+        shift = _shifts(
+            cusum.contrasts[side] / units,
+            cusum.means[side, channel] / units,
+            state,
+            yardstick,
+        )[channel, feature]
+        if abs(shift) >= smallest[channel, feature]:
+            found.append(
+                MovedFeature(
+                    yardstick.profile.features[feature].name,
+                    CHANNELS[channel],
+                    float(shift),
+                    float(parts[side, channel, feature]),
+                    int(cusum.windows[side, channel, feature]),
                 )
+            )
     return tuple(sorted(found, key=lambda one: -abs(one.shift)))

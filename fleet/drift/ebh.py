@@ -5,29 +5,28 @@ Owns the procedure of Wang and Ramdas (JRSS-B 2022), valid under any dependence
 between the streams.
 """
 
+import math
+
 import numpy as np
 
 from edge_contract.binning import Float64
 
 
-def e_bh(e_values: Float64, alpha: float) -> np.ndarray:
-    """Return a bool mask, shaped like ``e_values``, of the streams to reject.
+def rejection_threshold(e_values: Float64, alpha: float) -> float:
+    """Return the smallest e-value that is rejected; infinity when none is.
 
     Args:
-        e_values: float64 of any shape; each has expectation at most 1 under the null.
+        e_values: float64 [n]; each has expectation at most 1 under the null.
         alpha: The bound on the expected share of false rejections.
 
-    >>> e_bh(np.array([50.0, 1.0, 30.0, 0.0]), 0.1).tolist()
-    [True, False, True, False]
-    >>> e_bh(np.array([30.0, 1.0, 0.5, 0.0]), 0.1).tolist()
-    [False, False, False, False]
+    >>> rejection_threshold(np.array([50.0, 1.0, 30.0, 0.0]), 0.1)
+    20.0
+    >>> rejection_threshold(np.array([30.0, 1.0, 0.5, 0.0]), 0.1)
+    inf
     """
-    if not e_values.size:
-        return np.zeros(e_values.shape, dtype=bool)
-    ordered = np.sort(e_values, axis=None)[::-1]
+    ordered = np.sort(e_values)[::-1]
     ranks = np.arange(1, ordered.size + 1)
     enough = np.flatnonzero(ordered * ranks >= ordered.size / alpha)
     if not enough.size:
-        return np.zeros(e_values.shape, dtype=bool)
-    mask: np.ndarray = e_values >= ordered[enough[-1]]
-    return mask
+        return math.inf
+    return ordered.size / (alpha * float(enough[-1] + 1))

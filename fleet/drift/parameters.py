@@ -22,7 +22,8 @@ class DriftParameters:
         own_history_units: Own units from which a verdict is no longer provisional.
         alpha: Level of e-BH over devices x features.
         location_gate: Smallest material shift of a mean, in reference sd.
-        scale_gate: Smallest material change of the variance, in reference sd².
+        scale_gate: Smallest material change of the logarithm of the sd: 0.5 is a
+            factor of 1.65 either way. How lively a wearer moves changes it by 0.3.
         clear_units: Units in a row back inside half the gates that close a verdict.
         cohort_devices: Fewer devices than this cannot show a common cause.
     """
@@ -35,6 +36,6 @@ class DriftParameters:
     own_history_units: int = 4
     alpha: float = 0.05
     location_gate: float = 0.6
-    scale_gate: float = 0.6
+    scale_gate: float = 0.5
     clear_units: int = 4
     cohort_devices: int = 8
