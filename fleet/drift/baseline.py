@@ -34,9 +34,7 @@ class Baseline:
 
     def join(self, contrasts: Float64, means: Float64) -> "Baseline":
         """Return the baseline with one more unit."""
-        return Baseline(
-            self.units + 1, self.contrasts + contrasts, self.means + means
-        )
+        return Baseline(self.units + 1, self.contrasts + contrasts, self.means + means)
 
     def level(self, within: Float64, between: Float64) -> tuple[Float64, Float64]:
         """Return the posterior mean and variance of the device's contrasts.
@@ -59,4 +57,5 @@ class Baseline:
         The location contrast's variances weigh it: both are in reference sd.
         """
         variance = 1.0 / (1.0 / between[0] + self.units / within[0])
-        return self.means / within[0] * variance
+        level: Float64 = self.means / within[0] * variance
+        return level

@@ -85,15 +85,17 @@ def advance(
     evidence = np.maximum(evidence, 0)
 
     def carry(before: Float64, now: Float64) -> Float64:
-        total: Float64 = np.where(rising, np.where(going, before, 0) + now, 0)
+        total: Float64 = np.where(rising, np.where(going, before, 0.0) + now, 0.0)
+        return total
+
+    def carry_count(before: Int64, now: int) -> Int64:
+        total: Int64 = np.where(rising, np.where(going, before, 0) + now, 0)
         return total
 
     return Cusum(
         evidence=evidence,
-        units=carry(state.units, np.ones_like(state.units)).astype(np.int64),
-        windows=carry(state.windows, np.full_like(state.windows, windows)).astype(
-            np.int64
-        ),
-        contrasts=carry(state.contrasts, np.broadcast_to(contrasts, gain.shape)),
-        means=carry(state.means, np.broadcast_to(means, gain.shape)),
+        units=carry_count(state.units, 1),
+        windows=carry_count(state.windows, windows),
+        contrasts=carry(state.contrasts, contrasts),
+        means=carry(state.means, means),
     )

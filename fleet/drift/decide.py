@@ -111,7 +111,8 @@ def is_back(
 def gates(yardstick: Yardstick, parameters: DriftParameters) -> Float64:
     """Return the smallest material shift, float64 [2, F]: location, scale."""
     least = np.array([[parameters.location_gate], [parameters.scale_gate]])
-    return np.maximum(least, np.sqrt(yardstick.between))
+    smallest: Float64 = np.maximum(least, np.sqrt(yardstick.between))
+    return smallest
 
 
 def current_shifts(state: DeviceState, yardstick: Yardstick) -> Float64:
