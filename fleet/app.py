@@ -91,7 +91,7 @@ def build_application(
     return make_application(features, book, on_failure)
 
 
-def init_features(layout: StateLayout, config: FleetConfig) -> None:
+def init_features(layout: StateLayout) -> None:
     """Make what features need in a new state folder; called by ``init`` only."""
     for folder in (layout.samples, layout.runs, layout.broker):
         folder.mkdir(exist_ok=True)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From evidence to verdicts, over all devices of a fleet at once.
+
+Owns the decision: e-BH over devices x features, then materiality (a shift too small to
+matter is no verdict, however certain), and the way back. Pure; words are in ``words``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_contract.binning import Float64
+from fleet.drift.cusum import PARTS
+from fleet.drift.device import DeviceState
+from fleet.drift.ebh import rejection_threshold
+from fleet.drift.parameters import DriftParameters
+from fleet.drift.yardstick import CHANNELS, Yardstick
+
+
+@dataclass(frozen=True, slots=True)
+class MovedFeature:
+    """One feature that moved.
+
+    Attributes:
+        name: The feature.
+        channel: ``location`` or ``scale``.
+        shift: Location: the mean's shift in reference sd. Scale: the logarithm of
+            the ratio of standard deviations, now to baseline.
+        e_value: The evidence.
+        windows: Windows since the estimated change.
+    """
+
+    name: str
+    channel: str
+    shift: float
+    e_value: float
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A device that has drifted.
+
+    Attributes:
+        features: What moved, the largest first; never empty.
+        provisional: The device has little history of its own, so it was compared with
+            the bundle's reference more than with itself.
+        delay_windows: Windows from the estimated change to the decision.
+        streams: Devices x features that were tested together.
+    """
+
+    features: tuple[MovedFeature, ...]
+    provisional: bool
+    delay_windows: int
+    streams: int
+
+
+# A feature that stopped moving has no spread at all; its logarithm must stay finite.
+_LEAST_SPREAD = 1e-3
+
+Stream = tuple[DeviceState, Yardstick]
+
+
+def find_drift(
+    pool: Mapping[str, Stream], parameters: DriftParameters
+) -> dict[str, Finding]:
+    """Return the devices that have drifted.
+
+    Args:
+        pool: The state of every live device that has no open verdict. Judged devices
+            must stay out: their evidence would lower everybody's threshold.
+        parameters: The operating point.
+    """
+    e_values = [state.cusum.e_values() for state, _ in pool.values()]
+    if not e_values:
+        return {}
+    streams = np.concatenate(e_values)
+    threshold = rejection_threshold(streams, parameters.alpha)
+    findings: dict[str, Finding] = {}
+    for device, (state, yardstick) in pool.items():
+        moved = _moved_features(state, yardstick, parameters, threshold)
+        if moved:
+            findings[device] = Finding(
+                features=moved,
+                provisional=state.baseline.units < parameters.own_history_units,
+                delay_windows=max(one.windows for one in moved),
+                streams=len(streams),
+            )
+    return findings
+
+
+def is_back(
+    state: DeviceState, yardstick: Yardstick, parameters: DriftParameters
+) -> bool:
+    """Whether a judged device has returned to its baseline.
+
+    True when the last ``clear_units`` units together lie inside half the gates.
+    """
+    if len(state.recent) < parameters.clear_units:
+        return False
+    shift = _shifts(
+        np.mean([one.contrasts for one in state.recent], axis=0),
+        np.mean([one.means for one in state.recent], axis=0),
+        state,
+        yardstick,
+    )
+    return bool((np.abs(shift) < gates(yardstick, parameters) / 2).all())
+
+
+def gates(yardstick: Yardstick, parameters: DriftParameters) -> Float64:
+    """Return the smallest material shift, float64 [2, F]: location, scale."""
+    least = np.array([[parameters.location_gate], [parameters.scale_gate]])
+    smallest: Float64 = np.maximum(least, np.sqrt(yardstick.between))
+    return smallest
+
+
+def current_shifts(state: DeviceState, yardstick: Yardstick) -> Float64:
+    """Return how far each feature lies from the baseline now, float64 [2, F].
+
+    It pools the newest units, whatever the evidence; zeros before the first unit.
+    """
+    if not state.recent:
+        return np.zeros_like(yardstick.within)
+    return _shifts(
+        np.mean([one.contrasts for one in state.recent], axis=0),
+        np.mean([one.means for one in state.recent], axis=0),
+        state,
+        yardstick,
+    )
+
+
+def _shifts(
+    contrasts: Float64, means: Float64, state: DeviceState, yardstick: Yardstick
+) -> Float64:
+    level, _ = state.baseline.level(yardstick.within, yardstick.between)
+    mean_level = state.baseline.mean_level(yardstick.within, yardstick.between)
+    spread = np.maximum(np.stack((contrasts[1], level[1])) + 1, _LEAST_SPREAD)
+    return np.stack((means - mean_level, np.log(spread[0] / spread[1]) / 2))
+
+
+def _moved_features(
+    state: DeviceState,
+    yardstick: Yardstick,
+    parameters: DriftParameters,
+    threshold: float,
+) -> tuple[MovedFeature, ...]:
+    """Return what moved for certain and materially.
+
+    A side's own part of the feature's e-value must pass the threshold: a lasting small
+    shift must not lend its certainty to one large unit of the other channel.
+    """
+    smallest = gates(yardstick, parameters)
+    cusum, found = state.cusum, []
+    parts = np.exp(cusum.evidence) / PARTS
+    for side, channel, feature in np.argwhere(parts >= threshold):
+        units = cusum.units[side, channel, feature]
+        shift = _shifts(
+            cusum.contrasts[side] / units,
+            cusum.means[side, channel] / units,
+            state,
+            yardstick,
+        )[channel, feature]
+        if abs(shift) >= smallest[channel, feature]:
+            found.append(
+                MovedFeature(
+                    yardstick.profile.features[feature].name,
+                    CHANNELS[channel],
+                    float(shift),
+                    float(parts[side, channel, feature]),
+                    int(cusum.windows[side, channel, feature]),
+                )
+            )
+    return tuple(sorted(found, key=lambda one: -abs(one.shift)))

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the drift engine knows, as documents for API, command line and dashboard.
+
+Owns reading states and verdicts; it changes nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from edge_contract.binning import Float64, Int64
+from edge_contract.errors import EdgeError
+from fleet.drift.decide import current_shifts, gates
+from fleet.drift.device import DeviceState
+from fleet.drift.engine import DriftEngine
+from fleet.drift.parameters import DriftParameters
+from fleet.drift.words import describe_scope
+from fleet.drift.yardstick import Yardstick
+from fleet.store.devices import find_device, list_devices
+from fleet.store.drift import (
+    find_state,
+    list_device_verdicts,
+    list_open_verdicts,
+    list_states,
+)
+from fleet.store.statistics import statistics_from_columns
+from fleet.store.windows import list_latest_windows
+
+_VERDICTS_SHOWN = 50
+_UNITS_SHOWN = 4  # as many as the current shift is pooled over
+_MOST_WINDOWS = 512
+
+
+class DriftDocuments:
+    """Reads drift documents.
+
+    Args:
+        drift: The engine, for its profiles and its way to read states.
+        parameters: The operating point.
+    """
+
+    def __init__(self, drift: DriftEngine, parameters: DriftParameters) -> None:
+        self._drift = drift
+        self._parameters = parameters
+
+    def read_fleet(
+        self, connection: Connection, fleet: str | None = None
+    ) -> dict[str, Any]:
+        """Return scope, open verdicts, and every device with its features."""
+        ids = {one["id"] for one in list_devices(connection, fleet)}
+        verdicts = [
+            verdict_document(one)
+            for one in list_open_verdicts(connection)
+            if one["device"] in ids
+        ]
+        drifted = {one["device"] for one in verdicts}
+        devices = []
+        for row in list_states(connection):
+            if row["device"] not in ids:
+                continue
+            found = self._read_state(connection, row)
+            if found is not None:
+                state, yardstick = found
+                document = self._device(row["device"], state, yardstick)
+                if row["device"] in drifted:
+                    document["status"] = "drifted"
+                devices.append(document)
+        return {
+            "scope": describe_scope(len(devices), self._parameters),
+            "verdicts": verdicts,
+            "devices": devices,
+        }
+
+    def read_device(self, connection: Connection, device: str) -> dict[str, Any]:
+        """Return one device with its verdicts and histograms.
+
+        Raises:
+            NotFoundError: No device has this id.
+        """
+        find_device(connection, device)
+        verdicts = [
+            verdict_document(one)
+            for one in list_device_verdicts(connection, device, limit=_VERDICTS_SHOWN)
+        ]
+        row = find_state(connection, device)
+        found = None if row is None else self._read_state(connection, row)
+        if found is None:
+            empty = {"device": device, "status": "no windows yet", "features": []}
+            return {**empty, "verdicts": verdicts, "histograms": [], "windows": 0}
+        state, yardstick = found
+        document = self._device(device, state, yardstick)
+        if any(one["closed_us"] is None for one in verdicts):
+            document["status"] = "drifted"
+        document["verdicts"] = verdicts
+        counts, windows = self._live_counts(connection, device, state, yardstick)
+        document["histogram_windows"] = windows
+        document["histograms"] = [
+            _histogram(yardstick, index, counts)
+            for index in range(len(yardstick.profile.features))
+        ]
+        return document
+
+    def _read_state(
+        self, connection: Connection, row: Mapping[str, Any]
+    ) -> tuple[DeviceState, Yardstick] | None:
+        yardstick = self._drift.find_yardstick(connection, row["ref_id"])
+        track = self._drift.read_track(connection, row)
+        if yardstick is None or track is None:
+            return None
+        return track.state, yardstick
+
+    def _device(
+        self, device: str, state: DeviceState, yardstick: Yardstick
+    ) -> dict[str, Any]:
+        shifts, smallest = (
+            current_shifts(state, yardstick),
+            gates(yardstick, self._parameters),
+        )
+        e_values = state.cusum.e_values()
+        features = [
+            {
+                "name": one.name,
+                "mean_shift_sd": round(float(shifts[0, index]), 3),
+                "log_spread_ratio": round(float(shifts[1, index]), 3),
+                "mean_gate_sd": round(float(smallest[0, index]), 3),
+                "log_spread_gate": round(float(smallest[1, index]), 3),
+                "evidence": float(f"{e_values[index]:.3g}"),
+            }
+            for index, one in enumerate(yardstick.profile.features)
+        ]
+        learning = state.baseline.units < self._parameters.own_history_units
+        return {
+            "device": device,
+            "ref_id": yardstick.profile.ref_id.hex(),
+            "status": "learning" if learning else "quiet",
+            "windows": state.windows,
+            "units": state.units,
+            "own_history_units": state.baseline.units,
+            "unit_rows": yardstick.profile.unit_rows,
+            "features": features,
+        }
+
+    def _live_counts(
+        self,
+        connection: Connection,
+        device: str,
+        state: DeviceState,
+        yardstick: Yardstick,
+    ) -> tuple[Int64, int]:
+        """Sum the windows that make the newest units."""
+        profile = yardstick.profile
+        a_unit = state.windows / max(state.units, 1)
+        limit = min(max(round(a_unit * _UNITS_SHOWN), 1), _MOST_WINDOWS)
+        counts, windows = np.zeros(profile.layout.size, dtype=np.int64), 0
+        for row in list_latest_windows(connection, device, limit=limit):
+            if row["ref_id"] != profile.ref_id:
+                continue
+            try:
+                counts += statistics_from_columns(dict(row), profile.layout).counts
+            except EdgeError:
+                continue
+            windows += 1
+        return counts, windows
+
+
+def verdict_document(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of ``verdicts`` as JSON values."""
+    names = ("id", "device", "fleet", "kind", "provisional", "opened_us", "closed_us")
+    return {
+        **{name: row[name] for name in names},
+        "ref_id": row["ref_id"].hex(),
+        "close_reason": row["close_reason"],
+        **row["evidence"],
+    }
+
+
+def _histogram(yardstick: Yardstick, feature: int, counts: Int64) -> dict[str, Any]:
+    """Return a feature's reference and live densities over the same bins.
+
+    ``edges`` has one more value than the densities; the ends are the range that the
+    reference rows had, and what lies outside is counted in the end bins.
+    """
+    profile = yardstick.profile
+    one = profile.features[feature]
+    inner = one.edges.astype(np.float64)
+    low = min(one.low, float(inner[0])) if len(inner) else one.low
+    high = max(one.high, float(inner[-1])) if len(inner) else one.high
+    edges = np.concatenate(([low], inner, [high]))
+    widths = np.maximum(np.diff(edges), 1e-9)
+    live = counts[profile.layout.bins(feature)]
+    return {
+        "feature": one.name,
+        "edges": [float(f"{value:.6g}") for value in edges],
+        "reference": _densities(one.counts, widths),
+        "live": _densities(live, widths),
+        "rows": int(live.sum()),
+        "missing": int(counts[profile.layout.missing][feature]),
+        "below": int(counts[profile.layout.below][feature]),
+        "above": int(counts[profile.layout.above][feature]),
+        "repeat": int(counts[profile.layout.repeat][feature]),
+    }
+
+
+def _densities(counts: Int64, widths: Float64) -> list[float]:
+    total = max(int(counts.sum()), 1)
+    return [float(f"{value:.6g}") for value in counts / total / widths]

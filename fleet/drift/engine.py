@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The drift engine: reads new windows, keeps states, opens and closes verdicts.
+
+Owns the transaction: everything that one tick reads and writes is in it, so that a kill
+at any moment repeats a tick or does not. The rules are pure and live in ``device`` and
+``decide``. It assumes one writer of windows (their ids grow in the order of commits).
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from edge_contract.errors import EdgeError
+from edge_contract.window import WindowStatistics, check_statistics
+from fleet.drift.cusum import Cusum
+from fleet.drift.decide import Finding, find_drift, is_back
+from fleet.drift.device import DeviceState, observe
+from fleet.drift.parameters import DriftParameters
+from fleet.drift.track import Place, Track, decode_track, encode_track, is_late
+from fleet.drift.words import evidence_document
+from fleet.drift.yardstick import Yardstick
+from fleet.services import Clock
+from fleet.store.devices import list_devices
+from fleet.store.drift import (
+    close_verdict,
+    find_state,
+    list_device_windows_since,
+    list_devices_since,
+    list_open_verdicts,
+    list_states,
+    open_verdict,
+    replace_state,
+)
+from fleet.store.engine import reading, writing
+from fleet.store.profiles import ProfileCache
+from fleet.store.statistics import statistics_from_columns
+from fleet.store.windows import last_window_id
+
+_LOG = logging.getLogger(__name__)
+_WINDOWS_A_TICK = 500  # of one device: a long backlog must not hold the writer's lock
+
+
+class DriftEngine:
+    """Turns windows into verdicts; safe to kill at any moment.
+
+    Args:
+        engine: The database.
+        clock: The time of verdicts.
+        parameters: The operating point.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Clock, parameters: DriftParameters | None = None
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._parameters = parameters or DriftParameters()
+        self._profiles = ProfileCache()
+        self._yardsticks: dict[bytes, Yardstick] = {}
+        self._seen = 0  # all devices' windows up to here are in their states
+
+    def tick(self) -> None:
+        """Take in all new windows and decide; does nothing when there are none."""
+        with reading(self._engine) as connection:
+            newest = last_window_id(connection)
+        if newest <= self._seen:
+            return
+        with writing(self._engine) as connection:
+            behind = False
+            for device in list_devices_since(connection, self._seen):
+                behind |= self._advance(connection, device)
+            self._judge(connection)
+        if not behind:
+            self._seen = newest
+
+    def find_yardstick(self, connection: Connection, ref_id: bytes) -> Yardstick | None:
+        """Return the yardstick of a reference profile, None when it is unknown."""
+        found = self._yardsticks.get(ref_id)
+        if found is None:
+            profile = self._profiles.find(connection, ref_id)
+            if profile is None:
+                return None
+            found = self._yardsticks.setdefault(ref_id, Yardstick.read(profile))
+        return found
+
+    def read_track(
+        self, connection: Connection, row: Mapping[str, Any]
+    ) -> Track | None:
+        """Read a row of ``drift_states``; None (and a log line) if it is damaged."""
+        yardstick = self.find_yardstick(connection, row["ref_id"])
+        if yardstick is None:
+            return None
+        try:
+            return decode_track(row["state"], yardstick.profile)
+        except EdgeError as error:
+            _LOG.warning("drift: device %s starts afresh: %s", row["device"], error)
+            return None
+
+    def _advance(self, connection: Connection, device: str) -> bool:
+        """Take in a device's new windows; return whether more are waiting."""
+        row = find_state(connection, device)
+        track = None if row is None else self.read_track(connection, row)
+        last = 0 if row is None else int(row["last_window_id"])
+        rows = list_device_windows_since(
+            connection, device, last, limit=_WINDOWS_A_TICK
+        )
+        for window in rows:
+            track = self._take(connection, device, track, window)
+        if not rows or track is None:
+            return False
+        replace_state(
+            connection,
+            device,
+            {
+                "ref_id": track.ref_id,
+                "state": encode_track(track),
+                "last_window_id": rows[-1]["id"],
+                "updated_us": self._clock.wall_us(),
+            },
+        )
+        return len(rows) == _WINDOWS_A_TICK
+
+    def _take(
+        self,
+        connection: Connection,
+        device: str,
+        track: Track | None,
+        row: Mapping[str, Any],
+    ) -> Track | None:
+        place = Place.of(row)
+        yardstick = self.find_yardstick(connection, place.ref_id)
+        if yardstick is None or is_late(track, place):
+            return track
+        statistics = _read_statistics(row, yardstick)
+        if statistics is None:
+            return track
+        if track is None or track.ref_id != place.ref_id:
+            self._close_all(connection, device, "another model serves (new reference)")
+            state, seq = DeviceState.start(yardstick), place.seq
+        else:
+            state, seq = track.state, place.seq
+            if track.boot_id == place.boot_id:
+                seq = max(track.seq, place.seq)
+        windows = [(statistics, place.closed)]
+        state = observe(state, windows, yardstick, self._parameters)
+        return Track(place.ref_id, place.boot_id, seq, state)
+
+    def _close_all(self, connection: Connection, device: str, reason: str) -> None:
+        for verdict in list_open_verdicts(connection):
+            if verdict["device"] == device:
+                close_verdict(
+                    connection,
+                    verdict["id"],
+                    now_us=self._clock.wall_us(),
+                    reason=reason,
+                )
+                _LOG.info("drift: %s: verdict closed: %s", device, reason)
+
+    def _judge(self, connection: Connection) -> None:
+        judged = {one["device"]: one for one in list_open_verdicts(connection)}
+        fleets = {one["id"]: one["fleet"] for one in list_devices(connection)}
+        pools: dict[str, dict[str, tuple[DeviceState, Yardstick]]] = {}
+        for row in list_states(connection):
+            device = row["device"]
+            yardstick = self.find_yardstick(connection, row["ref_id"])
+            track = self.read_track(connection, row)
+            if device not in fleets or yardstick is None or track is None:
+                continue
+            if device in judged:
+                self._maybe_clear(connection, row, track, judged[device])
+            else:
+                pool = pools.setdefault(fleets[device], {})
+                pool[device] = (track.state, yardstick)
+        for fleet, pool in pools.items():
+            for device, finding in find_drift(pool, self._parameters).items():
+                self._open(connection, (device, fleet), finding, pool[device])
+
+    def _open(
+        self,
+        connection: Connection,
+        subject: tuple[str, str],
+        finding: Finding,
+        stream: tuple[DeviceState, Yardstick],
+    ) -> None:
+        device, fleet = subject
+        state, yardstick = stream
+        profile = yardstick.profile
+        evidence = evidence_document(
+            device, finding, state, profile.unit_rows, self._parameters
+        )
+        open_verdict(
+            connection,
+            {
+                "device": device,
+                "fleet": fleet,
+                "ref_id": profile.ref_id,
+                "kind": "device",
+                "provisional": finding.provisional,
+                "opened_us": self._clock.wall_us(),
+                "evidence": evidence,
+            },
+        )
+        _LOG.info("drift: verdict: %s", evidence["summary"])
+
+    def _maybe_clear(
+        self,
+        connection: Connection,
+        row: Mapping[str, Any],
+        track: Track,
+        verdict: Mapping[str, Any],
+    ) -> None:
+        yardstick = self._yardsticks[track.ref_id]
+        since = track.state.units - int(verdict["evidence"]["units_at_decision"])
+        if since < self._parameters.clear_units or not is_back(
+            track.state, yardstick, self._parameters
+        ):
+            return
+        self._close_all(connection, row["device"], "back at its baseline")
+        # The old evidence must not reopen the verdict at the next tick.
+        fresh = replace(track.state, cusum=Cusum.start(len(yardstick.sd)))
+        values = {key: row[key] for key in ("ref_id", "last_window_id", "updated_us")}
+        state = encode_track(replace(track, state=fresh))
+        replace_state(connection, row["device"], {**values, "state": state})
+
+
+def _read_statistics(
+    row: Mapping[str, Any], yardstick: Yardstick
+) -> WindowStatistics | None:
+    """Read and check a row of ``windows``; None (and a log line) if it is damaged."""
+    try:
+        statistics = statistics_from_columns(row, yardstick.profile.layout)
+        check_statistics(statistics, yardstick.profile)
+    except (EdgeError, ValueError) as error:
+        _LOG.warning("drift: window %s left out: %s", row["id"], error)
+        return None
+    return statistics

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs ``drift list|show``.
+
+Owns their arguments and texts; the sentences come from the server.
+"""
+
+import argparse
+import math
+from typing import Any
+
+from fleet.client import FleetClient
+from fleet.commands import Answer, Groups, add_group, add_verb, format_table
+
+
+def register(groups: Groups) -> None:
+    """Add the group ``drift``."""
+    verbs = add_group(groups, "drift", "see which devices have drifted, and how")
+    listing = add_verb(
+        verbs,
+        "list",
+        _list,
+        summary="list open verdicts and all devices",
+        example="edge-fleet drift list --json",
+    )
+    listing.add_argument("--fleet", help="only this fleet")
+    show = add_verb(
+        verbs,
+        "show",
+        _show,
+        summary="show one device's features, verdicts and histograms",
+        example="edge-fleet drift show watch-1",
+    )
+    show.add_argument("id", metavar="ID", help="device id")
+
+
+def _list(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.get("/drift", fleet=arguments.fleet)
+    rows: list[tuple[object, ...]] = [
+        (
+            one["device"],
+            one["status"],
+            one["windows"],
+            one["own_history_units"],
+            *_largest(one["features"]),
+        )
+        for one in document["devices"]
+    ]
+    header = ("device", "status", "windows", "own units", "feature", "mean shift")
+    lines = [one["summary"] for one in document["verdicts"]] or ["No open verdict."]
+    lines += ["", format_table(header, rows), "", document["scope"]]
+    return Answer(document, "\n".join(lines))
+
+
+def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.get(f"/drift/{arguments.id}")
+    lines = [
+        f"{document['device']}: {document['status']}, {document['windows']} windows"
+    ]
+    for one in document["verdicts"]:
+        state = "open" if one["closed_us"] is None else f"closed: {one['close_reason']}"
+        lines.append(f"verdict {one['id']} ({state}): {one['summary']}")
+    rows: list[tuple[object, ...]] = [
+        (
+            one["name"],
+            f"{one['mean_shift_sd']:+.2f} sd",
+            f"x {math.exp(one['log_spread_ratio']):.2f}",
+            f"{one['evidence']:.3g}",
+        )
+        for one in document["features"]
+    ]
+    if rows:
+        header = ("feature", "mean", "spread", "evidence")
+        lines += ["", format_table(header, rows)]
+    return Answer(document, "\n".join(lines))
+
+
+def _largest(features: list[dict[str, Any]]) -> tuple[object, ...]:
+    most = max(features, key=lambda one: abs(one["mean_shift_sd"]))
+    return (most["name"], f"{most['mean_shift_sd']:+.2f} sd")

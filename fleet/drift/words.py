@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A finding in words and as a document.
+
+Owns every sentence that the drift engine says, so that command line, REST API and
+dashboard say the same. Pure.
+"""
+
+from typing import Any
+
+from fleet.drift.decide import Finding, MovedFeature
+from fleet.drift.device import DeviceState
+from fleet.drift.parameters import DriftParameters
+
+# Where a shift of a mean stops being small: the reference rows' own sd.
+_LARGE_SHIFT = 1.0
+
+
+def describe_scope(devices: int, parameters: DriftParameters) -> str:
+    """Say what can be judged with so many devices."""
+    if devices < parameters.cohort_devices:
+        return (
+            f"{devices} devices report. Fewer than {parameters.cohort_devices} cannot "
+            "show a common cause, so each device is judged on its own: there is no "
+            "verdict on the world or on a cohort."
+        )
+    return (
+        f"{devices} devices report. Each is judged on its own: this version gives no "
+        "verdict on the world or on a cohort."
+    )
+
+
+def describe_move(move: MovedFeature) -> str:
+    """Say how one feature moved.
+
+    >>> describe_move(MovedFeature("ax", "location", 1.51, 900.0, 14))
+    'ax: mean 1.5 sd higher'
+    >>> describe_move(MovedFeature("wy", "scale", -0.7, 900.0, 14))
+    'wy: spread x 0.50'
+    """
+    if move.channel == "location":
+        direction = "higher" if move.shift > 0 else "lower"
+        return f"{move.name}: mean {abs(move.shift):.1f} sd {direction}"
+    return f"{move.name}: spread x {2.718281828459045**move.shift:.2f}"
+
+
+def describe_finding(device: str, finding: Finding) -> str:
+    """Say in one or two sentences what happened to a device."""
+    moves = ", ".join(describe_move(one) for one in finding.features)
+    text = (
+        f"{device} no longer sees what its model was built on ({moves}), for about "
+        f"{finding.delay_windows} windows when it was found."
+    )
+    if finding.provisional:
+        text += (
+            " Provisional: the device has little history of its own and was compared "
+            "with the bundle's reference."
+        )
+    return text
+
+
+def evidence_document(
+    device: str,
+    finding: Finding,
+    state: DeviceState,
+    unit_rows: int,
+    parameters: DriftParameters,
+) -> dict[str, Any]:
+    """Return all that a verdict stands on, as JSON values."""
+    return {
+        "summary": describe_finding(device, finding),
+        "features": [move_document(one) for one in finding.features],
+        "delay_windows": finding.delay_windows,
+        "windows_at_decision": state.windows,
+        "units_at_decision": state.units,
+        "own_history_units": state.baseline.units,
+        "unit_rows": unit_rows,
+        "streams": finding.streams,
+        "alpha": parameters.alpha,
+        "false_alarms": describe_error_rate(finding.streams, parameters),
+        "next_step": (
+            f"look at the drift page of {device}; then ask it for samples: "
+            f"edge-fleet sample request --devices {device}"
+        ),
+    }
+
+
+def move_document(move: MovedFeature) -> dict[str, Any]:
+    """Return one moved feature as JSON values."""
+    location = move.channel == "location"
+    return {
+        "name": move.name,
+        "channel": move.channel,
+        "direction": "up" if move.shift > 0 else "down",
+        "size": "large" if abs(move.shift) >= _LARGE_SHIFT else "material",
+        "shift": round(move.shift, 3),
+        "shift_unit": "reference sd" if location else "log of the ratio of sd",
+        "evidence": float(f"{move.e_value:.3g}"),
+        "windows": move.windows,
+        "summary": describe_move(move),
+    }
+
+
+def describe_error_rate(streams: int, parameters: DriftParameters) -> str:
+    """Say what is promised about false alarms, and under what condition."""
+    alone = streams / parameters.alpha
+    return (
+        f"a lone stream passes at an e-value of {alone:.0f}: without drift, no sooner "
+        f"than after {alone:.0f} units on average, and one of all {streams} no sooner "
+        f"than after {1 / parameters.alpha:.0f}; a shift must be material besides. "
+        "This holds as far as the bundle's variances do."
+    )

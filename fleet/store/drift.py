@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drift states and verdicts.
+
+Owns the queries of the tables ``drift_states`` and ``verdicts``, and the order in which
+the drift engine reads windows. What a state or a verdict means is ``fleet.drift``'s.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from fleet.store.tables import drift_states, verdicts, windows
+
+Row = dict[str, Any]
+
+
+def list_devices_since(connection: Connection, window_id: int) -> Sequence[str]:
+    """Return the devices with windows after ``window_id``, by name."""
+    query = select(windows.c.device).where(windows.c.id > window_id).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def list_device_windows_since(
+    connection: Connection, device: str, window_id: int, *, limit: int
+) -> Sequence[Row]:
+    """Return a device's windows after ``window_id``, in the order of arrival."""
+    query = (
+        select(windows)
+        .where(windows.c.device == device, windows.c.id > window_id)
+        .order_by(windows.c.id)
+        .limit(limit)
+    )
+    return [dict(one) for one in connection.execute(query).mappings()]
+
+
+def list_states(connection: Connection) -> Sequence[Row]:
+    """Return all drift states, by device."""
+    query = select(drift_states).order_by(drift_states.c.device)
+    return [dict(one) for one in connection.execute(query).mappings()]
+
+
+def find_state(connection: Connection, device: str) -> Row | None:
+    """Return the drift state of a device, None before its first window."""
+    query = select(drift_states).where(drift_states.c.device == device)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else dict(row)
+
+
+def replace_state(connection: Connection, device: str, values: dict[str, Any]) -> None:
+    """Store the only drift state of a device (a swap of models drops the old one)."""
+    connection.execute(delete(drift_states).where(drift_states.c.device == device))
+    connection.execute(insert(drift_states).values(device=device, **values))
+
+
+def list_open_verdicts(connection: Connection) -> Sequence[Row]:
+    """Return the open verdicts, the latest first."""
+    query = (
+        select(verdicts)
+        .where(verdicts.c.closed_us.is_(None))
+        .order_by(verdicts.c.id.desc())
+    )
+    return [dict(one) for one in connection.execute(query).mappings()]
+
+
+def list_device_verdicts(
+    connection: Connection, device: str, *, limit: int
+) -> Sequence[Row]:
+    """Return a device's verdicts, open and closed, the latest first."""
+    query = (
+        select(verdicts)
+        .where(verdicts.c.device == device)
+        .order_by(verdicts.c.id.desc())
+        .limit(limit)
+    )
+    return [dict(one) for one in connection.execute(query).mappings()]
+
+
+def open_verdict(connection: Connection, values: dict[str, Any]) -> None:
+    """Store a new open verdict."""
+    connection.execute(insert(verdicts).values(**values))
+
+
+def close_verdict(
+    connection: Connection, verdict_id: int, *, now_us: int, reason: str
+) -> None:
+    """Close a verdict."""
+    connection.execute(
+        update(verdicts)
+        .where(verdicts.c.id == verdict_id)
+        .values(closed_us=now_us, close_reason=reason)
+    )
