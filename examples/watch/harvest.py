@@ -35,20 +35,20 @@ def harvest(loop: Loop) -> Outcome:
     """Put together what was measured."""
     answers = loop.read_answers()
     listed = loop.server.list_devices()
-    verdicts = loop.server.list_drift()["verdicts"]
-    flagged = loop.find_flagged()
+    verdicts = {device: loop.server.list_verdicts(device) for device in listed}
+    flagged = {device: found for device, found in verdicts.items() if found}
     second = loop.releases[-1].digest
     return Outcome(
         **_score_all(loop, answers)._asdict(),
         moved=loop.moved,
-        flagged={device: _name_features(one) for device, one in flagged.items()},
+        flagged={device: _name_features(found) for device, found in flagged.items()},
         delay_windows={
-            device: int(one["evidence"]["windows_at_decision"])
+            device: int(found[-1]["windows_at_decision"])
             - loop.windows_at_change[device]
-            for device, one in flagged.items()
+            for device, found in flagged.items()
         },
         windows_after_change=_count_drifted_windows(loop, answers),
-        is_clear=all(one["closed_us"] is not None for one in verdicts),
+        is_clear=not loop.server.list_open_verdicts(),
         updated=sum(
             second in dict(one["serving"] or {}).values() for one in listed.values()
         ),
@@ -95,8 +95,9 @@ def _count_drifted_windows(loop: Loop, answers: Sequence[Answer]) -> int:
     return min(counts.values())
 
 
-def _name_features(verdict: Document) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(str(f["name"]) for f in verdict["evidence"]["features"]))
+def _name_features(verdicts: Sequence[Document]) -> tuple[str, ...]:
+    names = [str(moved["name"]) for one in verdicts for moved in one["features"]]
+    return tuple(dict.fromkeys(names))
 
 
 def _read_traffic(listed: Document) -> Traffic:

@@ -241,27 +241,21 @@ class Loop:
             watch.wear(data.select(self.recordings, (watch.subject,), "left"))
         self.console.say(f"{' and '.join(self.moved)} now wear the other arm")
 
-        def look() -> bool | None:
-            flagged = self.find_flagged()
-            return True if set(flagged) >= set(self.moved) else None
+        def look() -> list[Document] | None:
+            verdicts = self.server.list_open_verdicts()
+            flagged = {one["device"] for one in verdicts}
+            return verdicts if flagged >= set(self.moved) else None
 
-        wait_until(
+        for verdict in wait_until(
             look,
             what=f"verdicts on {' and '.join(self.moved)}",
             timeout_seconds=90.0,
             guards=self.processes,
-        )
-        for verdict in self.server.list_drift()["verdicts"]:
-            self.console.say(str(verdict["evidence"]["summary"]))
+        ):
+            self.console.say(str(verdict["summary"]))
         first = self.releases[0].digest
         drifted = score(self.read_answers(), lambda a: a.is_left and a.digest == first)
         self.console.say(f"true accuracy, left arm: {drifted.share:.3f}")
-
-    def find_flagged(self) -> dict[str, Document]:
-        """Every verdict on a device, open or closed, by device; the first of each."""
-        verdicts = self.server.list_drift()["verdicts"]
-        ordered = sorted(verdicts, key=lambda one: one["opened_us"], reverse=True)
-        return {str(one["device"]): one for one in ordered}
 
     # -- step 6 -----------------------------------------------------------------
 

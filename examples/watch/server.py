@@ -152,9 +152,13 @@ class FleetServer:
         """A rollout with its phases and devices."""
         return self.ask("rollout", "show", rollout)
 
-    def list_drift(self) -> Document:
-        """The open verdicts and who is being watched."""
-        return self.ask("drift", "list")
+    def list_open_verdicts(self) -> list[Document]:
+        """The verdicts that are open now."""
+        return list(self.ask("drift", "list")["verdicts"])
+
+    def list_verdicts(self, device: str) -> list[Document]:
+        """Every verdict that a device ever had, the newest first."""
+        return list(self.ask("drift", "show", device)["verdicts"])
 
     def request_samples(self, devices: tuple[str, ...]) -> str:
         """Ask devices for the labelled head of their recordings; return the id."""
