@@ -168,9 +168,7 @@ def run_trial(
         one: _shuffled(take_part(select(recordings, [one], "right"), "replay"), chance)
         for one in subjects
     }
-    after = {
-        one: _shuffled(select(recordings, [one], "left"), chance) for one in moved
-    }
+    after = {one: _shuffled(select(recordings, [one], "left"), chance) for one in moved}
     streams = {one: emit_windows(before[one]) for one in subjects}
     flagged: dict[int, int] = {}
     findings: dict[int, Finding] = {}
@@ -220,7 +218,9 @@ def measure(trials: int) -> list[dict[str, object]]:
         case = f"{history} windows of own history"
         rows += [
             _row(f"exactly the two flagged, {case}", exact, "trials", (trials, 0.95)),
-            _row(f"healthy devices flagged, {case}", healthy, "devices", (trials * 4, 0)),
+            _row(
+                f"healthy devices flagged, {case}", healthy, "devices", (trials * 4, 0)
+            ),
             {
                 "case": f"delay, {case}",
                 "value": float(np.median(delays)) if delays else None,

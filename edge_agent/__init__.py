@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Import the public interface when it is used, not when a submodule is."""
     if name in __all__:
-        from edge_agent.runtime import model  # noqa: PLC0415 - see the docstring
+        from edge_agent.runtime import model
 
         return getattr(model, name)
     msg = f"module 'edge_agent' has no attribute {name!r}"

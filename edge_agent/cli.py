@@ -83,9 +83,7 @@ def _make_parser() -> argparse.ArgumentParser:
     upload = add("upload", _upload, "send samples that the server asked for")
     upload.add_argument("--request", required=True, help="the server's request")
     upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
-    selftest = add(
-        "selftest", _selftest, "run a bundle's golden vectors", config=False
-    )
+    selftest = add("selftest", _selftest, "run a bundle's golden vectors", config=False)
     selftest.add_argument("bundle", type=Path)
     selftest.add_argument("--device-profile", default="auto")
     selftest.add_argument("--threads", type=int, default=1)
@@ -104,7 +102,7 @@ def _add_bundle(verb: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: Arguments) -> int:
-    from edge_agent.daemon.agent import Agent  # noqa: PLC0415 - see the docstring
+    from edge_agent.daemon.agent import Agent
 
     config = _configure(arguments)
     with ExitStack() as stack:
@@ -116,16 +114,19 @@ def _run(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
-    from edge_agent.daemon.check import run_checks  # noqa: PLC0415
+    from edge_agent.daemon.check import run_checks
 
     results = run_checks(_configure(arguments))
-    lines = [f"{'ok    ' if one.ok else 'FAILED'} {one.name}: {one.detail}" for one in results]
+    lines = [
+        f"{'ok    ' if one.ok else 'FAILED'} {one.name}: {one.detail}"
+        for one in results
+    ]
     _answer(arguments, [asdict(one) for one in results], "\n".join(lines))
     return 0 if all(one.ok for one in results) else EXIT_FAILED
 
 
 def _status(arguments: Arguments) -> int:
-    from edge_agent.daemon.status import read_status  # noqa: PLC0415
+    from edge_agent.daemon.status import read_status
 
     status = read_status(_configure(arguments).state_dir)
     lines = [f"{name}: {value}" for name, value in status.items()]
@@ -134,7 +135,7 @@ def _status(arguments: Arguments) -> int:
 
 
 def _infer(arguments: Arguments) -> int:
-    from edge_agent.runtime.model import load  # noqa: PLC0415
+    from edge_agent.runtime.model import load
 
     model = load(
         arguments.bundle,
@@ -167,7 +168,7 @@ def _infer(arguments: Arguments) -> int:
 
 
 def _enrol(arguments: Arguments) -> int:
-    from edge_agent.enrol import enrol  # noqa: PLC0415
+    from edge_agent.enrol import enrol
 
     config = _configure(arguments)
     device = enrol(arguments.file, config.state_dir)
@@ -178,9 +179,9 @@ def _enrol(arguments: Arguments) -> int:
 
 
 def _update(arguments: Arguments) -> int:
-    from edge_agent.enrol import load_device  # noqa: PLC0415
-    from edge_agent.ota.update import UpdateSettings, run_update  # noqa: PLC0415
-    from edge_agent.runtime.hardware import find_device_profile  # noqa: PLC0415
+    from edge_agent.enrol import load_device
+    from edge_agent.ota.update import UpdateSettings, run_update
+    from edge_agent.runtime.hardware import find_device_profile
 
     config = _configure(arguments)
     hardware = find_device_profile(config.model.device_profile)
@@ -199,9 +200,9 @@ def _update(arguments: Arguments) -> int:
 
 
 def _upload(arguments: Arguments) -> int:
-    from edge_agent.enrol import load_device  # noqa: PLC0415
-    from edge_agent.sources.recording import read_head  # noqa: PLC0415
-    from edge_agent.telemetry.upload import Samples, Upload  # noqa: PLC0415
+    from edge_agent.enrol import load_device
+    from edge_agent.sources.recording import read_head
+    from edge_agent.telemetry.upload import Samples, Upload
 
     config = _configure(arguments)
     arrays = read_head(config.source.path, _fraction(arguments.fraction))
@@ -218,9 +219,9 @@ def _upload(arguments: Arguments) -> int:
 
 
 def _selftest(arguments: Arguments) -> int:
-    from edge_agent.ota.selftest import format_result  # noqa: PLC0415
-    from edge_agent.runtime.model import load_bundle, run_golden  # noqa: PLC0415
-    from edge_contract.bundle import Bundle  # noqa: PLC0415
+    from edge_agent.ota.selftest import format_result
+    from edge_agent.runtime.model import load_bundle, run_golden
+    from edge_contract.bundle import Bundle
 
     with Bundle.open(arguments.bundle) as bundle:
         model = load_bundle(
@@ -267,7 +268,7 @@ def _load_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return frames
 
 
-def _answer(arguments: Arguments, document: Any, text: str) -> None:  # noqa: ANN401
+def _answer(arguments: Arguments, document: Any, text: str) -> None:
     print(json.dumps(document, indent=1) if arguments.json else text)
 
 

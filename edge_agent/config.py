@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Self, get_args, get_origin
 
 import cattrs
 import yaml
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
+from cattrs.errors import ForbiddenExtraKeysError
 
 from edge_contract.errors import ConfigError
 
@@ -244,13 +244,13 @@ def _check(config: AgentConfig) -> None:
             raise ValueError(msg)
 
 
-def _exactly(kind: type, value: object, expected: str) -> Any:  # noqa: ANN401
+def _exactly(kind: type, value: object, expected: str) -> Any:
     if type(value) is not kind:
         raise _wrong(expected, value)
     return value
 
 
-def _one_of(value: object, kind: Any) -> object:  # noqa: ANN401 - a Literal
+def _one_of(value: object, kind: Any) -> object:
     choices = get_args(kind)
     if value not in choices:
         raise _wrong("one of " + ", ".join(choices), value)
@@ -268,7 +268,7 @@ def _wrong(expected: str, found: object) -> ValueError:
     return ValueError(msg)
 
 
-def _expand(tree: Any) -> Any:  # noqa: ANN401 - any YAML
+def _expand(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _expand(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -21,6 +21,7 @@ from fleet.config import FleetConfig, StateLayout
 from fleet.devices import feature as devices_feature
 from fleet.devices.downlink import MqttDownlink
 from fleet.devices.enrol import Endpoints
+from fleet.drift import feature as drift_feature
 from fleet.ingest.feature import Inlet
 from fleet.pipelines import feature as pipelines_feature
 from fleet.registry import Registry, init_repository
@@ -29,6 +30,7 @@ from fleet.rollout import feature as rollout_feature
 from fleet.samples import feature as samples_feature
 from fleet.samples.export import export_samples
 from fleet.services import Clock, Feature, PeriodicTask, Services
+from fleet.web import feature as web_feature
 
 _BROKER_CHECK_SECONDS = 1.0
 
@@ -74,6 +76,8 @@ def compose(parts: Parts) -> list[Feature]:
         pipelines_feature.build(services, export_samples),
         registry_feature.build(services, registry),
         rollout_feature.build(services, registry.publish_desired),
+        drift_feature.build(services),
+        web_feature.build(services),
         inlet.feature(),
         # After ingest: stopped before it, so that nothing comes in while it ends.
         Feature(
@@ -91,7 +95,7 @@ def build_application(
     return make_application(features, book, on_failure)
 
 
-def init_features(layout: StateLayout) -> None:
+def init_features(layout: StateLayout, config: FleetConfig) -> None:
     """Make what features need in a new state folder; called by ``init`` only."""
     for folder in (layout.samples, layout.runs, layout.broker):
         folder.mkdir(exist_ok=True)

@@ -22,6 +22,7 @@ from fleet.client import ServerAddress, open_client, read_address
 from fleet.commands import Answer, Groups, Register
 from fleet.config import StateLayout
 from fleet.devices import verbs as device_verbs
+from fleet.drift import verbs as drift_verbs
 from fleet.errors import RemoteError, RequestError
 from fleet.pipelines import verbs as pipeline_verbs
 from fleet.registry import verbs as registry_verbs
@@ -40,6 +41,7 @@ GROUPS: tuple[Register, ...] = (
     pipeline_verbs.register,
     registry_verbs.register,
     rollout_verbs.register,
+    drift_verbs.register,
 )
 
 _LocalVerb = Callable[[argparse.Namespace], int]

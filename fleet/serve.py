@@ -68,7 +68,7 @@ def init_state(layout: StateLayout) -> FleetConfig:
         engine = open_engine(database_url(layout.database))
         migrate(engine)
         engine.dispose()
-        init_features(layout)
+        init_features(layout, config)
     return config
 
 

@@ -203,7 +203,7 @@ class Agent:
             try:
                 self._deployment.start(self._slots.path(digest), digest)
             except (EdgeError, OSError) as error:
-                _LOG.error("release %s cannot serve: %s", digest[:12], error)  # noqa: TRY400 - one line is enough
+                _LOG.error("release %s cannot serve: %s", digest[:12], error)
             else:
                 return
         _LOG.info("no model yet: waiting for an update")

@@ -66,7 +66,9 @@ def load_wanted(state_dir: Path) -> Wanted:
         return Wanted()
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"{path}: cannot be read: {error}"
-        raise StateError(msg, next_step="delete it; the server sends it again") from error
+        raise StateError(
+            msg, next_step="delete it; the server sends it again"
+        ) from error
 
 
 def save_wanted(state_dir: Path, wanted: Wanted) -> None:

@@ -69,9 +69,7 @@ class Session:
         digest = "" if model is None else model.digest
         return Tally(digest, self.finite - finite, self.faulty - faulty)
 
-    def offer(
-        self, model: Model | None, timeout_seconds: float | None = None
-    ) -> bool:
+    def offer(self, model: Model | None, timeout_seconds: float | None = None) -> bool:
         """Have ``model`` taken over between two inferences; None: serve none.
 
         Returns:

@@ -160,9 +160,7 @@ def with_lost(window: Window, lost: int) -> Window:
     return replace(window, lost=window.lost + lost)
 
 
-def _segment_edges(
-    block: Block, ends: np.ndarray, windows: np.ndarray
-) -> list[int]:
+def _segment_edges(block: Block, ends: np.ndarray, windows: np.ndarray) -> list[int]:
     """Cut the rows where the window or the stream changes, or a stream starts."""
     cuts = {0, len(windows)}
     cuts.update((np.flatnonzero(np.diff(windows)) + 1).tolist())

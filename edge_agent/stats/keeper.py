@@ -245,9 +245,7 @@ class StatisticsKeeper:
         if self._backlog:
             return
         try:
-            self._ledger.save_checkpoint(
-                self._current(self._stored_windows).encode()
-            )
+            self._ledger.save_checkpoint(self._current(self._stored_windows).encode())
             self._counter.sync()
         except (AgentError, OSError) as error:
             _LOG.warning("the checkpoint was not saved: %s", error)

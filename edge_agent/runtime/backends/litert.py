@@ -21,7 +21,7 @@ _FAILURES = (ValueError, RuntimeError, TypeError)
 class LitertBackend:
     """One ``.tflite`` model with one input and one output."""
 
-    def __init__(self, interpreter: Any) -> None:  # noqa: ANN401 - untyped package
+    def __init__(self, interpreter: Any) -> None:
         """Take over an interpreter with allocated tensors; see ``load_model``."""
         inputs = interpreter.get_input_details()
         outputs = interpreter.get_output_details()
@@ -90,7 +90,7 @@ def load_model(model: bytes, *, threads: int) -> LitertBackend:
         BackendError: Not a model, or one that this runtime cannot run.
     """
     try:
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - 0.1 s
+        from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         msg = "LiteRT: ai-edge-litert is not installed"
         raise BackendError(msg, next_step="install edgeloop[agent]") from error

@@ -60,7 +60,10 @@ def test_a_variable_of_the_environment_is_put_in(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (LEAST + "mqtt: {}", "agent.yaml: mqtt: unknown key; expected one of state_dir"),
+        (
+            LEAST + "mqtt: {}",
+            "agent.yaml: mqtt: unknown key; expected one of state_dir",
+        ),
         ("state_dir: s\nsource: {path: a, rat: 1}", "source.rat: unknown key"),
         ("state_dir: s\nsource: {path: a, rate: soon}", "source.rate: expected a numb"),
         ("state_dir: s\nsource: {path: a, rate: -1}", "source.rate: expected 0 to"),

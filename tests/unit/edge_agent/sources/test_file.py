@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file source: order, event time, loops, replacement, and files that are wrong."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ def write_file(path: Path, lengths: dict[str, int], offset: float = 0) -> Path:
     names = np.concatenate([np.full(n, name) for name, n in lengths.items()])
     partial = path.with_suffix(".part.npz")
     np.savez(partial, x=np.concatenate(rows), recording=names, y=np.arange(len(names)))
-    os.replace(partial, path)
+    Path(partial).replace(path)
     return path
 
 

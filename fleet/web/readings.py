@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the pages show, read from the store as plain documents.
+
+Owns the joining of devices, models, rollouts and drift for the dashboard. Blocking:
+pages call it in a worker thread. It changes nothing.
+"""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from fleet.drift.documents import DriftDocuments
+from fleet.services import Services
+from fleet.store.devices import find_device, list_devices, list_update_reports
+from fleet.store.engine import reading
+from fleet.store.profiles import ProfileCache
+from fleet.store.releases import list_latest_rollouts, list_model_names
+from fleet.store.windows import find_totals, list_latest_windows
+from fleet.web.problems import find_problems, is_silent
+
+_ROLLOUTS_SHOWN = 5
+_REPORTS_SHOWN = 20
+_WINDOWS_SHOWN = 240
+_SMOOTHING = 7  # windows; the line between them shows the unit, not the noise
+_TOTALS = ("windows", "inferences", "rows", "failed", "lost", "bytes")
+
+
+class Readings:
+    """Reads documents for pages.
+
+    Args:
+        services: The database and the clock.
+        drift: The reader of drift documents.
+    """
+
+    def __init__(self, services: Services, drift: DriftDocuments) -> None:
+        self._services = services
+        self._drift = drift
+        self._profiles = ProfileCache()
+
+    def read_overview(self) -> dict[str, Any]:
+        """Return everything that the overview shows."""
+        now_us = self._services.clock.wall_us()
+        with reading(self._services.engine) as connection:
+            drift = self._drift.read_fleet(connection)
+            names = list_model_names(connection)
+            devices = self._list(connection, names, drift, now_us)
+            rollouts = list_latest_rollouts(connection, limit=_ROLLOUTS_SHOWN)
+        for one in rollouts:
+            one["model"] = names.get(one["digest"], one["digest"][:12])
+        return {
+            "devices": devices,
+            "problems": find_problems(devices, drift["verdicts"], rollouts, now_us),
+            "online": sum(one["online"] for one in devices),
+            "totals": {name: sum(one[name] for one in devices) for name in _TOTALS},
+            "mix": Counter(one["model"] for one in devices).most_common(),
+            "rollouts": rollouts,
+            "drift": drift,
+        }
+
+    def read_drift(self) -> dict[str, Any]:
+        """Return scope, verdicts and features x devices."""
+        with reading(self._services.engine) as connection:
+            return self._drift.read_fleet(connection)
+
+    def read_histograms(self, device: str) -> dict[str, Any]:
+        """Return one device's drift document.
+
+        Raises:
+            NotFoundError: No device has this id.
+        """
+        with reading(self._services.engine) as connection:
+            return self._drift.read_device(connection, device)
+
+    def read_device(self, device: str) -> dict[str, Any]:
+        """Return everything that a device's page shows.
+
+        Raises:
+            NotFoundError: No device has this id.
+        """
+        now_us = self._services.clock.wall_us()
+        with reading(self._services.engine) as connection:
+            row = find_device(connection, device)
+            names = list_model_names(connection)
+            document = self._device(connection, dict(row), names, now_us)
+            document["tags"] = dict(row["tags"] or {})
+            document["birth"] = row["birth"] or {}
+            reports = list_update_reports(connection, device, limit=_REPORTS_SHOWN)
+            document["updates"] = [
+                {
+                    "received_us": one["received_us"],
+                    "model": names.get(one["digest"], one["digest"][:12] or "-"),
+                    "state": one["state"],
+                    "reason": str(one["body"].get("reason", "")),
+                }
+                for one in reports
+            ]
+            document["drift"] = self._drift.read_device(connection, device)
+            document["history"] = self._history(connection, device)
+        return document
+
+    def _list(
+        self,
+        connection: Connection,
+        names: dict[str, str],
+        drift: dict[str, Any],
+        now_us: int,
+    ) -> list[dict[str, Any]]:
+        states = {one["device"]: one for one in drift["devices"]}
+        found = []
+        for row in list_devices(connection):
+            document = self._device(connection, dict(row), names, now_us)
+            state = states.get(document["id"])
+            document["drift_status"] = state["status"] if state else "no windows yet"
+            found.append(document)
+        return found
+
+    def _device(
+        self,
+        connection: Connection,
+        row: dict[str, Any],
+        names: dict[str, str],
+        now_us: int,
+    ) -> dict[str, Any]:
+        totals = find_totals(connection, row["id"])
+        serving = list((row["serving"] or {}).values())
+        model = names.get(serving[0], serving[0][:12]) if serving else "no model"
+        seen = row["last_seen_us"]
+        return {
+            "id": row["id"],
+            "fleet": row["fleet"],
+            "last_seen_us": seen,
+            "online": bool(row["online_hint"]) and not is_silent(seen, now_us),
+            "model": model,
+            "digest": serving[0] if serving else "",
+            **{name: int(totals[name]) if totals else 0 for name in _TOTALS},
+        }
+
+    def _history(self, connection: Connection, device: str) -> dict[str, Any]:
+        """Return the smoothed mean of each feature, in reference sd, over windows."""
+        rows = list_latest_windows(connection, device, limit=_WINDOWS_SHOWN)[::-1]
+        if not rows:
+            return {"features": {}, "windows": 0}
+        profile = self._profiles.find(connection, rows[-1]["ref_id"])
+        rows = [one for one in rows if one["ref_id"] == rows[-1]["ref_id"]]
+        if profile is None:
+            return {"features": {}, "windows": 0}
+        width = len(profile.features)
+        blobs = [np.frombuffer(one["mean"], "<f8") for one in rows]
+        means = np.stack([one for one in blobs if len(one) == width])
+        centre = np.array([one.mean for one in profile.features])
+        spread = np.array([one.sd or 1.0 for one in profile.features])
+        values = (means - centre) / spread
+        smooth = np.stack(
+            [
+                values[max(0, end - _SMOOTHING) : end].mean(axis=0)
+                for end in range(1, len(values) + 1)
+            ]
+        )
+        return {
+            "windows": len(rows),
+            "features": {
+                one.name: [round(float(value), 3) for value in smooth[:, index]]
+                for index, one in enumerate(profile.features)
+            },
+        }
