@@ -189,10 +189,10 @@ def parse_config(data: bytes, name: str, folder: Path) -> AgentConfig:
     Raises:
         ConfigError: Not YAML, an unknown key, or a wrong value.
     """
+    if len(data) > MAX_CONFIG_BYTES:
+        msg = f"{name}: expected at most {MAX_CONFIG_BYTES} bytes, found {len(data)}"
+        raise ConfigError(msg, next_step="compare with configs/agent.yaml")
     try:
-        if len(data) > MAX_CONFIG_BYTES:
-            msg = f"longer than {MAX_CONFIG_BYTES} bytes"
-            raise ValueError(msg)
         tree = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         msg = f"{name}: expected YAML: {error}"
@@ -224,9 +224,7 @@ def _make_converter(folder: Path) -> cattrs.Converter:
     }
     for kind, hook in hooks.items():
         converter.register_structure_hook(kind, hook)
-    converter.register_structure_hook_func(
-        lambda kind: get_origin(kind) is Literal, _one_of
-    )
+    converter.register_structure_hook_func(_is_literal, _one_of)
     return converter
 
 
@@ -284,10 +282,14 @@ def _variable(found: re.Match[str]) -> str:
     return value
 
 
+def _is_literal(kind: Any) -> bool:
+    return bool(get_origin(kind) == Literal)
+
+
 def _explain(error: BaseException, path: str = "") -> tuple[str, str]:
     """Return key and problem of the first thing that is wrong."""
     if isinstance(error, ForbiddenExtraKeysError):
-        unknown = sorted(str(one) for one in error.extra_fields)[0]
+        unknown = min(str(one) for one in error.extra_fields)
         known = ", ".join(one.name for one in dataclasses.fields(error.cl))
         return _join(path, unknown), f"unknown key; expected one of {known}"
     if isinstance(error, cattrs.BaseValidationError):

@@ -29,6 +29,15 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _RE_EXPORTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
 
 
+def is_re_export(node: ast.stmt) -> bool:
+    """Whether a statement re-exports: at once, or when the name is first used."""
+    if isinstance(node, ast.FunctionDef):
+        return node.name == "__getattr__"
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, _RE_EXPORTS)
+
+
 def is_docstring(node: ast.stmt) -> bool:
     """Whether a statement is a bare string."""
     return (
@@ -75,7 +84,7 @@ def check_source(path: str, source: str) -> list[str]:
             f"{path}:{node.lineno}: expected re-exports only, found code; "
             "move it to a module"
             for node in module.body
-            if not is_docstring(node) and not isinstance(node, _RE_EXPORTS)
+            if not is_docstring(node) and not is_re_export(node)
         ]
     for node in ast.walk(module):
         if isinstance(node, _FUNCTIONS):

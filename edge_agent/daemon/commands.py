@@ -2,9 +2,9 @@
 """What the daemon does with down messages.
 
 Owns the answer to each: a wanted configuration is taken as far as it may be, a hint of
-new metadata asks the update machine to look, and a command of the closed list is carried
-out or refused with its reason. Handlers return at once; a sample is sent by a process of
-its own, which ``tick`` looks after.
+new metadata asks the update machine to look, and a command of the closed list is
+carried out or refused with its reason. Handlers return at once; a sample is sent by a
+process of its own, which ``tick`` looks after.
 """
 
 import json

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The status file: what the running agent says of itself every two seconds.
 
-Owns run/status.json in the state folder. It is for ``edge-agent status`` and for people;
-the server learns the same from births and heartbeats.
+Owns run/status.json in the state folder. It is for ``edge-agent status`` and for
+people; the server learns the same from births and heartbeats.
 """
 
 import json

@@ -67,5 +67,5 @@ def find_backend(runtime: str) -> BackendModule:
         known = ", ".join(sorted(_MODULES))
         msg = f"runtime {runtime!r}: expected one of {known}"
         raise BackendError(msg, next_step="build the bundle for one of these")
-    module: BackendModule = importlib.import_module(_MODULES[runtime])  # type: ignore[assignment]
+    module: BackendModule = importlib.import_module(_MODULES[runtime])
     return module

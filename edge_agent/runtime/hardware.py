@@ -30,9 +30,9 @@ def find_device_profile(asked: str) -> str:
 
 
 def name_device_profile(machine: str, cpuinfo: str) -> str:
-    """Return the device profile of a machine.
+    r"""Return the device profile of a machine.
 
-    >>> name_device_profile("aarch64", "CPU part\\t: 0xd08")
+    >>> name_device_profile("aarch64", "CPU part\t: 0xd08")
     'aarch64-a72'
     """
     words = set(cpuinfo.split())

@@ -87,7 +87,8 @@ class Model:
             )
             raise BackendError(msg, next_step="feed one frame at a time")
         raw = self.backend.infer(frame.reshape(shape))
-        return apply_post(self.manifest.post, raw.reshape(1, -1))[0]
+        outputs: Float32 = apply_post(self.manifest.post, raw.reshape(1, -1))[0]
+        return outputs
 
     def warm(self) -> None:
         """Run once on zeros, so that the first real frame does not pay for it."""

@@ -10,6 +10,7 @@ thread; see ``keeper`` for those.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -112,7 +113,7 @@ class Accumulator:
         windows = times // self._window_us
         edges = _segment_edges(block, ends, windows)
         first, done = 0, 0  # the first inference not yet added, how many rows are
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             window_start = int(windows[start]) * self._window_us
             if self._builder is None or window_start != self._start_us:
                 last = int(np.searchsorted(ends, done, side="right"))

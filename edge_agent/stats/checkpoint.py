@@ -31,6 +31,12 @@ _FORMAT: Final = 1
 _COUNTER_BYTES: Final = 8
 
 
+def _check_format(found: object) -> None:
+    if found != _FORMAT:
+        msg = f"expected format {_FORMAT}, found {found!r}"
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """All that statistics must know after a restart.
@@ -69,9 +75,7 @@ class Checkpoint:
         """
         try:
             wire = decode_cbor(data, max_bytes=MAX_CHECKPOINT_BYTES)
-            if wire[1] != _FORMAT:
-                msg = f"expected format {_FORMAT}, found {wire[1]!r}"
-                raise ValueError(msg)
+            _check_format(wire[1])
             window = None if wire[5] is None else _window_from_wire(wire[5])
             return cls(int(wire[2]), int(wire[3]), int(wire[4]), window)
         except (

@@ -51,7 +51,7 @@ from edge_contract.topics import announce_topic, down_filter, state_topic, up_to
 from edge_contract.wire import Scalar
 
 HEARTBEAT_US: Final = 300 * 1_000_000
-DRAIN_US: Final = 2 * 1_000_000
+DRAIN_US: Final = 5 * 1_000_000
 HANDSHAKE_US: Final = 20 * 1_000_000
 _MAX_WAIT_SECONDS = 15.0
 _DRAIN_WAIT_SECONDS = 0.2
@@ -149,7 +149,7 @@ class Link:
         self._thread.start()
 
     def stop(self) -> None:
-        """Send what can be sent within two seconds, say goodbye, end the thread."""
+        """Send what waits and hear its acks, five seconds at most; say goodbye; end."""
         self._stop_by_us = self._clock.monotonic_us() + DRAIN_US
         self._wake()
         if self._thread.is_alive():
@@ -328,11 +328,7 @@ class Link:
             return False
         if not self._ready or self._clock.monotonic_us() >= self._stop_by_us:
             return True
-        unsent = any(
-            self._outbox.next_rows(lane, self._publisher.cursor(lane), 1)
-            for lane in LANES
-        )
-        return not unsent and not self._tickets
+        return self._outbox.pending == 0 and not self._tickets
 
     def _say_goodbye(self, transport: Transport, topic: str) -> None:
         ticket = transport.publish(

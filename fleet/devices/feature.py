@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import RowMapping, select
+from sqlalchemy import Connection, RowMapping, select
 
 from fleet.audit.log import append_audit
 from fleet.auth.actor import find_request_actor
@@ -80,25 +80,31 @@ def build(services: Services, ring: KeyRing, endpoints: Endpoints) -> Feature:
         with reading(services.engine) as connection:
             row = find_device(connection, device)
             document = _document(row, find_totals(connection, device))
-            reports = list_update_reports(connection, device, limit=_LATEST_REPORTS)
-            document["birth"] = row["birth"]
-            document["updates"] = [
-                {"received_us": one["received_us"], **one["body"]} for one in reports
-            ]
-            commands = connection.execute(
-                select(outbound)
-                .where(outbound.c.device == device)
-                .order_by(outbound.c.created_us.desc())
-                .limit(_LATEST_REPORTS)
-            ).mappings()
-            document["commands"] = [dict(one) for one in commands]
-            refused = connection.execute(
-                select(refusals).where(refusals.c.device == device)
-            ).mappings()
-            document["refusals"] = {one["reason"]: one["count"] for one in refused}
-        return document
+            return document | _read_history(connection, row)
 
     return Feature(name="devices", routers=(router,))
+
+
+def _read_history(connection: Connection, row: RowMapping) -> dict[str, Any]:
+    device = row["id"]
+    reports = list_update_reports(connection, device, limit=_LATEST_REPORTS)
+    commands = connection.execute(
+        select(outbound)
+        .where(outbound.c.device == device)
+        .order_by(outbound.c.created_us.desc())
+        .limit(_LATEST_REPORTS)
+    ).mappings()
+    refused = connection.execute(
+        select(refusals).where(refusals.c.device == device)
+    ).mappings()
+    return {
+        "birth": row["birth"],
+        "updates": [
+            {"received_us": one["received_us"], **one["body"]} for one in reports
+        ],
+        "commands": [dict(one) for one in commands],
+        "refusals": {one["reason"]: one["count"] for one in refused},
+    }
 
 
 def _document(row: RowMapping, totals: RowMapping | None) -> dict[str, Any]:

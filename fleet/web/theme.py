@@ -32,7 +32,7 @@ body, .body--dark { background:var(--page) !important; color:var(--ink); }
 .el-card { background:var(--card); border:1px solid var(--line); border-radius:14px;
   padding:18px 20px; min-width:0; }
 .el-h { font-size:13px; font-weight:600; letter-spacing:.02em; color:var(--dim); }
-.el-num { font-size:30px; font-weight:650; line-height:1.15; 
+.el-num { font-size:30px; font-weight:650; line-height:1.15;
   font-feature-settings:"tnum"; }
 .el-dim { color:var(--dim); font-size:13px; }
 .el-strip { border-radius:12px; padding:12px 16px; border:1px solid var(--line);

@@ -28,6 +28,7 @@ from edge_contract.signing import generate_key
 from tests.support.bundles import ModelRecipe, make_bundle
 from tests.support.faulty_server import Fault, FaultyServer, serve_files
 from tests.support.manual_clock import ManualClock
+from tests.support.randomness import seeded
 from tests.support.tuf_repository import TufRepository, rule
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,6 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from edge_agent.ota.selftest import format_result
 from edge_agent.runtime.model import load_bundle, prove
-from tests.support.randomness import seeded
 from edge_contract.bundle import Bundle
 with Bundle.open(Path(sys.argv[1])) as bundle:
     print(format_result(prove(load_bundle(bundle), bundle)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device in a folder: configuration, enrolment, recordings, and a real agent process."""
+"""A device in a folder: its files, and a real agent process."""
 
 import json
 import os

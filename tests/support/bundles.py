@@ -13,7 +13,12 @@ from edge_contract.bundle import write_bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.golden import GoldenVectors, Tolerance
 from edge_contract.manifest import InputSpec, Manifest, OutputSpec, Variant
-from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile
+from edge_contract.profile import (
+    FeatureReference,
+    OutputReference,
+    ProfileKind,
+    ReferenceProfile,
+)
 from tests.support.tflite_models import dense_model
 
 Float32 = NDArray[np.float32]
@@ -107,7 +112,7 @@ def make_profile(recipe: ModelRecipe) -> ReferenceProfile:
         margin_edges=np.linspace(0, 1, 7, dtype=np.float32),
         margin_counts=np.ones(8, dtype=np.int64),
     )
-    kind = "series" if recipe.observe == "series" else "vector"
+    kind: ProfileKind = "series" if recipe.observe == "series" else "vector"
     return ReferenceProfile(kind, features, outputs, 64, 0, ())
 
 

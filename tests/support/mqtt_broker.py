@@ -39,7 +39,7 @@ def free_port() -> int:
 class TestBroker(Protocol):
     """A broker that can go away and come back on its port."""
 
-    __test__ = False
+    __test__: bool = False
     port: int
 
     def start(self) -> None: ...

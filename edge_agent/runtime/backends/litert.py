@@ -70,13 +70,17 @@ class LitertBackend:
         scale, zero_point = self._input["quantization"]
         limits = np.iinfo(kind)
         levels = np.rint(np.nan_to_num(data) / scale) + zero_point
-        return np.clip(levels, limits.min, limits.max).astype(kind)
+        result: np.ndarray = np.clip(levels, limits.min, limits.max).astype(kind)
+        return result
 
     def _real(self, data: np.ndarray) -> Float32:
         if data.dtype == np.float32:
             return data
         scale, zero_point = self._output["quantization"]
-        return ((data.astype(np.float32) - zero_point) * scale).astype(np.float32)
+        real: Float32 = ((data.astype(np.float32) - zero_point) * scale).astype(
+            np.float32
+        )
+        return real
 
 
 def load_model(model: bytes, *, threads: int) -> LitertBackend:

@@ -126,7 +126,7 @@ def test_a_replaced_file_is_played_without_a_restart(home: AgentHome) -> None:
     home.await_produced(50)
     home.record(recordings=5, seed=1)
     await_value(
-        lambda: (home.folder / "results.jsonl").read_text(),
+        (home.folder / "results.jsonl").read_text,
         lambda text: '"id":"4:' in text,
     )
     home.stop()

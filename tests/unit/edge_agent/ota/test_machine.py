@@ -143,6 +143,7 @@ def test_a_report_says_what_the_record_says(tmp_path: Path) -> None:
 
 
 def test_pointers_keep_active_and_previous(tmp_path: Path) -> None:
+    slots = store(tmp_path, A)
     for digest in (A, B, C):
         slots = store(tmp_path, digest)
         slots.begin_trial(digest)

@@ -106,7 +106,7 @@ def test_a_broken_replacement_is_named_and_the_next_good_one_taken(
     source = FileSource(path, ReplayOptions(sample_rate_hz=50), 0)
     take(source, 1)
     path.write_bytes(b"PK half a file")
-    with pytest.raises(SourceError, match="expected an .npz file"):
+    with pytest.raises(SourceError, match=r"expected an \.npz file"):
         source.read(GRID)
     assert spans(take(source, 1)) == [("p", 4, 2, "0")]
 
@@ -124,10 +124,10 @@ def test_another_grid_begins_every_recording_anew(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_awaited_only_where_it_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "none.npz"
-    with pytest.raises(SourceError, match="none.npz"):
+    with pytest.raises(SourceError, match=r"none\.npz"):
         FileSource(path, ReplayOptions(sample_rate_hz=50, follow=False), 0)
     source = FileSource(path, ReplayOptions(sample_rate_hz=50), 0)
-    with pytest.raises(SourceError, match="expected an .npz file, found none"):
+    with pytest.raises(SourceError, match=r"expected an \.npz file, found none"):
         source.read(GRID)
 
 

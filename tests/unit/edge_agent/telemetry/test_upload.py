@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from edge_contract.envelope import unseal
 from edge_contract.errors import EnvelopeMacError
 from tests.support.faulty_server import Fault, FaultyServer, serve_files
 from tests.support.manual_clock import ManualClock
+from tests.support.randomness import seeded
 
 ROWS = 120_000
 DAY_US = 86_400_000_000
@@ -54,7 +54,7 @@ def upload(tmp_path: Path, enrolment: Enrolment, budget: int = PLENTY) -> Upload
         enrolment,
         ManualClock(),
         sleep=lambda _: None,
-        random=Random(1),
+        random=seeded(1),
     )
 
 
