@@ -31,17 +31,7 @@ from tests.support.manual_clock import ManualClock
 from tests.support.randomness import seeded
 from tests.support.tuf_repository import TufRepository, rule
 
-ROOT = Path(__file__).parents[2]
-SELFTEST = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-from pathlib import Path
-from edge_agent.ota.selftest import format_result
-from edge_agent.runtime.model import load_bundle, prove
-from edge_contract.bundle import Bundle
-with Bundle.open(Path(sys.argv[1])) as bundle:
-    print(format_result(prove(load_bundle(bundle), bundle)))
-"""
+SELFTEST = [sys.executable, "-m", "edge_agent.cli", "selftest"]
 TARGET = "models/toy-1.bundle"
 
 
@@ -74,7 +64,7 @@ class World:
             self.state_dir,
             "main",
             "linux-x86_64",
-            lambda path: [sys.executable, "-c", SELFTEST, str(path)],
+            lambda path: [*SELFTEST, str(path)],
         )
         return run_update(replace(settings, **changes), self.enrolment)  # type: ignore[arg-type]
 
