@@ -13,7 +13,7 @@ setup: ## Make the virtual environment .venv from the pinned set
 	@scripts/setup
 
 demo: setup ## Run the whole loop on real recordings (KEEP=1 leaves the dashboard up)
-	@KEEP="$(KEEP)" $(VENV_PYTHON) -m examples.watch.demo $(if $(filter-out 0,$(KEEP)),--keep)
+	@KEEP="$(KEEP)" $(VENV_PYTHON) -m examples.watch.demo
 
 test: setup ## Run the test suite (ARGS="tests/unit -k name" for a part)
 	@$(VENV_PYTHON) -m pytest $(ARGS)

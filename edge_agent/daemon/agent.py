@@ -152,8 +152,10 @@ class Agent:
         """
         self._serve_what_is_committed()
         self._keeper.start()
-        self._link.start()
         self._inference.start()
+        # The birth names what serves: it must not be written before something does.
+        self._session.await_taken(JOIN_SECONDS)
+        self._link.start()
         try:
             self._supervise()
         finally:

@@ -88,6 +88,13 @@ class Session:
             self._offered, self._has_offer = model, True
             self._offers += 1
 
+    def await_taken(self, timeout_seconds: float) -> bool:
+        """Wait until nothing is left to be taken over; return whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._taken >= self._offers, timeout_seconds
+            )
+
     def await_offer(self, timeout_seconds: float) -> None:
         """Wait until a model is offered, or for ``timeout_seconds``."""
         with self._changed:
