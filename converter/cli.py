@@ -31,7 +31,7 @@ example:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
     except EdgeError as error:
@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="edge-convert",
         description="Turn a trained model into a verified, reproducible bundle.",

@@ -79,7 +79,7 @@ def evidence_document(
         "false_alarms": describe_error_rate(finding.streams, parameters),
         "next_step": (
             f"look at the drift page of {device}; then ask it for samples: "
-            f"edge-fleet sample request --devices {device}"
+            f"edge-fleet sample request {device}"
         ),
     }
 

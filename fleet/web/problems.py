@@ -78,6 +78,6 @@ def _drift(verdict: Mapping[str, Any]) -> Problem:
     return Problem(
         "serious",
         f"{verdict['device']} has drifted{suffix}: {moves}",
-        f"edge-fleet sample request --devices {verdict['device']}",
+        f"edge-fleet sample request {verdict['device']}",
         f"/drift?device={verdict['device']}",
     )

@@ -14,101 +14,13 @@ import pytest
 from edge_contract.enrolment import Enrolment
 from edge_contract.envelope import seal
 from edge_contract.topics import up_topic
-from tests.support.agent_home import AgentHome, await_value, program
+from tests.support.agent_home import await_value
 from tests.support.bundles import ModelRecipe, make_bundle
 from tests.support.fleet_device import FakeDevice
-from tests.support.fleet_process import MqttDevice, ServerProcess, ask_fleet, run_fleet
+from tests.support.fleet_process import MqttDevice, ask_fleet
+from tests.support.fleet_site import Site
 
 pytestmark = pytest.mark.slow
-CONFIG = """\
-ingest: {ack_interval: 200ms}
-rollout: {tick: 200ms, announce_spread: 0s}
-"""
-ACCEPTED = ("--accept-insufficient-evidence", "a fleet of two in a test")
-
-
-class Site:
-    """One server and two agents below a folder."""
-
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
-        stack.callback(self.close)
-        self.homes: dict[str, AgentHome] = {}
-        self.folder = folder
-        self.state = folder / "server"
-        done = run_fleet("init", "--json", state=self.state)
-        assert done.returncode == 0, done.stderr
-        self.builder_key = self.state / "keys" / "offline" / "models.pem"
-        (self.state / "fleet.yaml").write_text(CONFIG)
-        self.server = ServerProcess(self.state)
-        for name in ("left", "right"):
-            self.homes[name] = self._add_device(name)
-
-    def _add_device(self, name: str) -> AgentHome:
-        folder = self.folder / name
-        folder.mkdir()
-        home = AgentHome(folder, rate=200)
-        output = str(folder / "enrol")
-        added = ask_fleet("device", "add", name, "-o", output, state=self.state)
-        file = Path(added["devices"][name])
-        command = [*program(), "enrol", str(file), "--config", str(home.config)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert not file.exists()
-        home.record()
-        return home
-
-    def publish(self, recipe: ModelRecipe) -> str:
-        """Build, publish and roll out a release; return its digest."""
-        path = self.folder / f"{recipe.seed}.bundle"
-        digest = make_bundle(path, recipe, sign_key=self.builder_key.read_bytes())
-        key = str(self.builder_key)
-        release = ask_fleet(
-            "model", "publish", str(path), "--key", key, state=self.state
-        )
-        number = str(release["release"])
-        model = ("--model", recipe.name, "--release", number)
-        ask_fleet(
-            "rollout", "create", *model, "--canary", "1", *ACCEPTED, state=self.state
-        )
-        return digest
-
-    def await_serving(self, digest: str) -> None:
-        """Wait until both agents serve a release."""
-        for home in self.homes.values():
-            await_value(
-                home.read_status,
-                lambda status: status.get("serving") == {"main": digest},
-            )
-
-    def restart_server(self) -> None:
-        """Kill the server, and start it again on its state folder."""
-        self.server.kill()
-        self.server = ServerProcess(self.state)
-
-    def totals(self, name: str) -> dict[str, Any]:
-        """Return what the server counted of a device."""
-        totals: dict[str, Any] = ask_fleet("device", "show", name, state=self.state)[
-            "totals"
-        ]
-        return totals
-
-    def check_books(self, name: str) -> None:
-        """Stop an agent; what it made must be what the server counted, to the unit."""
-        home = self.homes[name]
-        home.stop()
-        status = home.read_status()
-        assert status["outbox_pending"] == 0
-        totals = self.totals(name)
-        counted = totals["inferences"] + totals["failed"] + totals["lost"]
-        assert counted + status["open_inferences"] == status["produced"]
-        assert totals["windows"] == status["windows_closed"]
-
-    def close(self) -> None:
-        """End every process."""
-        for home in self.homes.values():
-            home.close()
-        if self.server.process.poll() is None:
-            self.server.kill()
 
 
 @pytest.fixture
