@@ -45,6 +45,7 @@ class PinnedSocket(ssl.SSLSocket):
         pin = getattr(self.context, "pin", "")
         found = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
         if not hmac.compare_digest(found, pin):
+            self.close()  # paho would leave it open
             msg = f"expected the certificate with sha256 {pin}, found {found}"
             raise ssl.SSLCertVerificationError(msg)
 
