@@ -25,8 +25,8 @@ from bench.harness.document import (
     write_document,
 )
 from bench.harness.document import summarise as summarise_samples
-from converter.data import FrameRule, Rows
-from converter.normalise import TensorSpec
+from converter.data.dataset import FrameRule, Rows
+from converter.tensors import TensorSpec
 from converter.variances import unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges
 from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile

@@ -13,16 +13,16 @@ import numpy as np
 
 from converter import lint, pack
 from converter.assess import Assessment
-from converter.candidates import Candidate
+from converter.candidate import Candidate
 from converter.choose import Choice, drop_upper_bound
-from converter.data import Float32, Int64
-from converter.engine import Engine
+from converter.data.dataset import Float32, Int64
 from converter.inputs import Inputs
 from converter.loaders.choose import source_digest
 from converter.profiles import DEFAULT
 from converter.reference import build_outputs, build_reference
 from converter.report import BuildReport, VariantReport
 from converter.request import BuildRequest
+from converter.runtimes import open_engine
 from edge_contract.steps import apply_post
 
 
@@ -69,9 +69,13 @@ def _reference_outputs(
         sets.append(inputs.validation)
     used = [one for one in sets if one.labels is not None] or sets
     frames = np.concatenate([one.frames for one in used])
-    probabilities = apply_post(assessment.post, Engine(base.content).run(frames))
+    probabilities = apply_post(assessment.post, _run(base, frames))
     truths = [one.labels for one in used if one.labels is not None]
     return probabilities, np.concatenate(truths) if truths else None
+
+
+def _run(candidate: Candidate, frames: Float32) -> Float32:
+    return open_engine(candidate.runtime, candidate.content).run(frames)
 
 
 def _lineage(request: BuildRequest, inputs: Inputs) -> dict[str, Any]:

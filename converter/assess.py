@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from converter import outputs, vectors
-from converter.calibration import activation_ranges
-from converter.candidates import INT8_ID, Candidate, float_candidate, int8_candidate
+from converter.candidate import Candidate
 from converter.choose import Choice, Figures, Paired, choose
-from converter.engine import Engine
+from converter.data.frames import ArrayFrames
 from converter.errors import ConvertGoldenError, ConvertModelError, ConvertQuantizeError
 from converter.inputs import Inputs, Progress
+from converter.litert.quantizer import LitertQuantizer
 from converter.measure import (
     Latency,
     Quality,
@@ -24,6 +24,7 @@ from converter.measure import (
     paired,
 )
 from converter.request import BuildRequest
+from converter.runtimes import open_engine
 from edge_contract.golden import GoldenVectors
 
 
@@ -63,17 +64,20 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
     Raises:
         ConvertGoldenError: The float variant's kernels disagree.
     """
-    candidates, skipped = [float_candidate(inputs.model)], {}
+    quantizer, skipped = LitertQuantizer(inputs.model), {}
+    base, *others = quantizer.recipes()
+    candidates = [quantizer.make(base)]
     progress("calibrating and quantizing")
-    try:
-        ranges = activation_ranges(inputs.model, inputs.calibration.frames)
-        candidates.append(int8_candidate(inputs.model, ranges))
-    except (ConvertQuantizeError, ConvertModelError) as error:
-        skipped[INT8_ID] = error.message
+    quantizer.calibrate(ArrayFrames(inputs.calibration.frames))
+    for one in others:
+        try:
+            candidates.append(quantizer.make(one))
+        except (ConvertQuantizeError, ConvertModelError) as error:
+            skipped[one.id] = error.message
     progress("measuring accuracy")
     frames = inputs.validation.frames
     labels = None if inputs.metric == "agreement" else inputs.validation.labels
-    raw = Engine(inputs.model.content).run(frames)
+    raw = open_engine(inputs.model.runtime, inputs.model.content).run(frames)
     post = outputs.post_steps(raw, inputs.model.output)
     quality = measure_quality(candidates, frames, labels, post)
     progress("checking golden vectors on every kernel set")

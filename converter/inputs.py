@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter import lint, outputs
-from converter.data import Dataset, FrameRule, frame_rule, load_dataset
+from converter.data.dataset import Dataset, FrameRule, frame_rule, load_dataset
 from converter.errors import ConvertDataError
+from converter.litert.normalise import normalise
 from converter.loaders import open_source
-from converter.normalise import FloatModel, normalise
+from converter.model import FloatModel
 from converter.parity import Parity, check_parity
 from converter.request import BuildRequest, Metric
 

@@ -8,7 +8,7 @@ Owns the smallest counts and the warnings. Pure rules over a ``Dataset``; readin
 import hashlib
 from typing import Final
 
-from converter.data import Dataset
+from converter.data.dataset import Dataset
 from converter.errors import ConvertDataError
 
 MIN_FRAMES: Final = 16

@@ -18,11 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.candidates import Candidate
+from converter.candidate import Candidate
 from converter.choose import Paired
 from converter.config import worker_environment
-from converter.engine import Engine, Float32
 from converter.errors import ConvertError
+from converter.runtimes import Engine, open_engine
+from converter.tensors import Float32
 from edge_contract.golden import signal_to_noise_db
 from edge_contract.steps import apply_post
 
@@ -78,7 +79,7 @@ def measure_quality(
     base: Float32 | None = None
     target = labels
     for one in candidates:
-        raw = Engine(one.content).run(frames)
+        raw = open_engine(one.runtime, one.content).run(frames)
         base = raw if base is None else base
         probabilities = apply_post(post, raw)
         winners = probabilities.argmax(axis=1)
@@ -109,7 +110,7 @@ def measure_latency(
 
     Interleaving lets a change of the machine's speed hit all candidates alike.
     """
-    engines = {one.id: Engine(one.content) for one in candidates}
+    engines = {one.id: open_engine(one.runtime, one.content) for one in candidates}
     samples: dict[str, list[float]] = {name: [] for name in engines}
     calls = {name: _calibrate(one, frames) for name, one in engines.items()}
     for turn in range(ROUNDS):
@@ -153,7 +154,8 @@ def measure_ram(candidate: Candidate, input_shape: tuple[int, ...]) -> int:
             [
                 sys.executable,
                 "-m",
-                "converter.ram_worker",
+                "converter.runtimes.ram_worker",
+                candidate.runtime,
                 str(path),
                 json.dumps(input_shape),
             ],

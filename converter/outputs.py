@@ -9,9 +9,9 @@ import re
 
 import numpy as np
 
-from converter.data import Dataset, Float32, FrameRule
+from converter.data.dataset import Dataset, Float32, FrameRule
 from converter.errors import ConvertDataError, ConvertShapeError
-from converter.normalise import TensorSpec
+from converter.tensors import TensorSpec
 from edge_contract.profile import MAX_FEATURES, MAX_LABELS
 
 PostSteps = tuple[dict[str, str], ...]

@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from converter.candidates import Candidate
-from converter.data import FrameRule
+from converter.candidate import Candidate
+from converter.data.dataset import FrameRule
 from converter.errors import ConvertOutputError
-from converter.normalise import TensorSpec
 from converter.outputs import PostSteps
+from converter.tensors import TensorSpec
 from edge_contract.bundle import write_bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.golden import GoldenVectors

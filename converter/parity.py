@@ -11,10 +11,11 @@ from typing import Final
 
 import numpy as np
 
-from converter.engine import Engine, Float32, Kernels
 from converter.errors import ConvertParityError
 from converter.loaders import Source
-from converter.normalise import FloatModel
+from converter.model import FloatModel
+from converter.runtimes import open_engine
+from converter.tensors import Float32
 from edge_contract.golden import signal_to_noise_db
 
 MIN_INPUTS: Final = 64
@@ -60,7 +61,7 @@ def check_parity(source: Source, model: FloatModel, frames: Float32) -> Parity:
     """
     inputs = parity_inputs(frames)
     expected = source.infer(inputs)
-    found = Engine(model.content, Kernels.XNNPACK).run(inputs)
+    found = open_engine(model.runtime, model.content).run(inputs)
     if expected.shape != found.shape:
         msg = f"{source.name}: the source gives outputs {list(expected.shape)}"
         msg += f", the float artifact {list(found.shape)}"

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from converter.data import Dataset, Float32, FrameRule, Int64, Rows
+from converter.data.dataset import Dataset, Float32, FrameRule, Int64, Rows
 from converter.outputs import triads
 from converter.variances import UnitVariances, unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from converter.choose import Objective
-from converter.data import Observe
+from converter.data.dataset import Observe
 
 Metric = Literal["top1", "agreement"]
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from converter.data import Float32, FrameRule, Int64, Rows
+from converter.data.dataset import Float32, FrameRule, Int64, Rows
 from converter.errors import ConvertDataError
 from edge_contract.binning import (
     BinTable,

@@ -18,10 +18,11 @@ from typing import Final
 
 import numpy as np
 
-from converter.candidates import Candidate
-from converter.engine import Engine, Float32, Kernels
+from converter.candidate import Candidate
 from converter.errors import ConvertGoldenError
 from converter.parity import edge_frames
+from converter.runtimes import kernel_sets, open_engine, reference_set
+from converter.tensors import Float32
 from edge_contract.golden import (
     GoldenResult,
     GoldenVectors,
@@ -90,12 +91,13 @@ def make_vectors(
     refused: dict[str, str] = {}
     for one in candidates:
         found = {
-            kernels: Engine(one.content, kernels).run(inputs) for kernels in Kernels
+            kernels: open_engine(one.runtime, one.content, kernels).run(inputs)
+            for kernels in kernel_sets(one.runtime)
         }
-        golden = found[Kernels.REFERENCE]
-        allowed = tolerance(one, _spread(found))
+        golden = found[reference_set(one.runtime)]
+        allowed = tolerance(one, _spread(found, golden))
         results = tuple(
-            KernelCheck(kernels.value, compare(outputs_there, golden, allowed))
+            KernelCheck(kernels, compare(outputs_there, golden, allowed))
             for kernels, outputs_there in found.items()
         )
         wrong = [check for check in results if not check.result.ok]
@@ -128,8 +130,7 @@ def tolerance(candidate: Candidate, spread: float) -> Tolerance:
     return Tolerance("lsb", limit, 2 * limit)
 
 
-def _spread(found: dict[Kernels, Float32]) -> float:
-    golden = found[Kernels.REFERENCE]
+def _spread(found: dict[str, Float32], golden: Float32) -> float:
     return max(float(np.abs(one - golden).max()) for one in found.values())
 
 

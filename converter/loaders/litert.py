@@ -5,8 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from converter.engine import Engine, Kernels
 from converter.loaders.source import Float32
+from converter.runtimes.litert import Kernels, LitertEngine
 
 
 class LitertSource:
@@ -36,4 +36,4 @@ class LitertSource:
 
     def infer(self, frames: Float32) -> Float32:
         """Run float32 [n, ...] on builtin kernels."""
-        return Engine(self._content, Kernels.BUILTIN).run(frames)
+        return LitertEngine(self._content, Kernels.BUILTIN).run(frames)

@@ -6,7 +6,7 @@ import contextlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converter.normalise import normalise
+from converter.litert.normalise import normalise
 from edge_contract.errors import EdgeError
 from tests.support.convert_inputs import model_bytes
 

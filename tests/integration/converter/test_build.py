@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from converter.cli import main
-from converter.engine import Engine, Kernels
+from converter.runtimes.litert import Kernels, LitertEngine
 from edge_contract.bundle import Bundle
 from edge_contract.golden import compare
 from edge_contract.signing import generate_key
@@ -105,9 +105,9 @@ def test_golden_vectors_pass_for_their_variant_only(
             content = bundle.read(one.file)
             limit = golden.tolerances[one.id]
             for kernels in Kernels:
-                found = Engine(content, kernels).run(golden.inputs)
+                found = LitertEngine(content, kernels).run(golden.inputs)
                 assert compare(found, golden.outputs[one.id], limit).ok
-            backwards = Engine(content).run(golden.inputs)[::-1]
+            backwards = LitertEngine(content).run(golden.inputs)[::-1]
             assert not compare(backwards, golden.outputs[one.id], limit).ok
 
 

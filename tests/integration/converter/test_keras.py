@@ -75,7 +75,7 @@ def test_two_builds_of_a_keras_file_are_the_same_bytes(
     assert (tmp_path / "1.bundle").read_bytes() == (tmp_path / "2.bundle").read_bytes()
     assert first["framework"] == "keras"
     assert first["parity_sqnr_db"] >= 80
-    assert first["selected"] == {"default": "litert-int8"}
+    assert first["selected"] == {"default": "litert-static-minmax-channel"}
     with Bundle.open(tmp_path / "1.bundle") as bundle:
         toolchain = bundle.manifest.lineage["toolchain"]
         assert {"keras", "tensorflow", "ai-edge-litert"} <= set(toolchain)
@@ -83,7 +83,7 @@ def test_two_builds_of_a_keras_file_are_the_same_bytes(
 
 @pytest.mark.parametrize("name", ["conv.h5", "saved"])
 def test_other_sources_export_what_they_compute(models: Path, name: str) -> None:
-    from converter.normalise import normalise
+    from converter.litert.normalise import normalise
     from converter.parity import check_parity
 
     frames = rows(recordings=8, length=8)["x"].reshape(8, 8, 3)

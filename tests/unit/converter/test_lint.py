@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from converter import lint
-from converter.data import Dataset, FrameRule, load_dataset
+from converter.data.dataset import Dataset, FrameRule, load_dataset
 from converter.errors import ConvertDataError
-from converter.normalise import TensorSpec
+from converter.tensors import TensorSpec
 from tests.support.convert_inputs import FEATURES, HOP, LABELS, LENGTH, rows, save
 
 RULE = FrameRule(TensorSpec("input", (1, LENGTH, FEATURES)), "series", HOP)

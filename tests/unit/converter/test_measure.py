@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 
-from converter.calibration import activation_ranges
-from converter.candidates import Candidate, float_candidate, int8_candidate
+from converter.candidate import Candidate
 from converter.choose import Paired
+from converter.data.frames import ArrayFrames
+from converter.litert.normalise import normalise
+from converter.litert.quantizer import LitertQuantizer
 from converter.measure import (
     ROUNDS,
     Quality,
@@ -12,7 +14,6 @@ from converter.measure import (
     measure_ram,
     paired,
 )
-from converter.normalise import normalise
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 
 MODEL = normalise(model_bytes(), source="m")
@@ -20,8 +21,9 @@ FRAMES = np.random.default_rng(1).normal(size=(80, LENGTH, FEATURES)).astype("f4
 
 
 def both() -> list[Candidate]:
-    ranges = activation_ranges(MODEL, FRAMES)
-    return [float_candidate(MODEL), int8_candidate(MODEL, ranges)]
+    quantizer = LitertQuantizer(MODEL)
+    quantizer.calibrate(ArrayFrames(FRAMES))
+    return [quantizer.make(one) for one in quantizer.recipes()]
 
 
 def quality_of(correct: list[bool]) -> Quality:
@@ -39,8 +41,8 @@ def test_without_labels_float_agrees_with_itself() -> None:
     found = measure_quality(both(), FRAMES, None, ())
     assert found["litert-float32"].accuracy == 1.0
     assert found["litert-float32"].sqnr_db == 999.0
-    assert 0.9 < found["litert-int8"].accuracy <= 1.0
-    assert 30 < found["litert-int8"].sqnr_db < 60
+    assert 0.9 < found["litert-static-minmax-channel"].accuracy <= 1.0
+    assert 30 < found["litert-static-minmax-channel"].sqnr_db < 60
 
 
 def test_labels_decide_where_there_are_any() -> None:
@@ -52,7 +54,7 @@ def test_labels_decide_where_there_are_any() -> None:
 
 def test_latency_is_taken_over_all_rounds_of_every_candidate() -> None:
     found = measure_latency(both(), FRAMES)
-    assert set(found) == {"litert-float32", "litert-int8"}
+    assert set(found) == {"litert-float32", "litert-static-minmax-channel"}
     for one in found.values():
         assert 0 < one.median_us <= one.p99_us
         assert one.calls % ROUNDS == 0

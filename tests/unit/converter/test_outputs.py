@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from converter import outputs
-from converter.data import frame_rule, load_dataset
+from converter.data.dataset import frame_rule, load_dataset
 from converter.errors import ConvertDataError, ConvertShapeError
-from converter.normalise import TensorSpec
+from converter.tensors import TensorSpec
 from tests.support.convert_inputs import FEATURES, HOP, LENGTH, rows, save
 
 OUTPUT = TensorSpec("scores", (1, 3))

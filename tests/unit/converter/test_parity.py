@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from converter.errors import ConvertParityError
+from converter.litert.normalise import normalise
 from converter.loaders.litert import LitertSource
 from converter.loaders.source import Float32
-from converter.normalise import normalise
 from converter.parity import MIN_INPUTS, check_parity, parity_inputs
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 

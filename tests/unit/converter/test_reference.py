@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.data import FrameRule, load_dataset
-from converter.normalise import TensorSpec
+from converter.data.dataset import FrameRule, load_dataset
 from converter.reference import build_outputs, build_reference
+from converter.tensors import TensorSpec
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder
 from tests.support.convert_inputs import FEATURES, HOP, LABELS, LENGTH, rows, save

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from converter.data import FrameRule, Rows
+from converter.data.dataset import FrameRule, Rows
 from converter.errors import ConvertDataError
-from converter.normalise import TensorSpec
+from converter.tensors import TensorSpec
 from converter.variances import interleave, unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges
 

@@ -2,11 +2,12 @@
 import numpy as np
 import pytest
 
-from converter.calibration import activation_ranges
-from converter.candidates import Candidate, float_candidate, int8_candidate
-from converter.engine import Engine, Kernels
+from converter.candidate import Candidate, Recipe
+from converter.data.frames import ArrayFrames
 from converter.errors import ConvertGoldenError
-from converter.normalise import normalise
+from converter.litert.normalise import normalise
+from converter.litert.quantizer import LitertQuantizer
+from converter.runtimes.litert import Kernels, LitertEngine
 from converter.vectors import MAX_INPUTS, make_vectors, pick_inputs, tolerance
 from edge_contract.golden import compare
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
@@ -17,22 +18,28 @@ FRAMES = np.random.default_rng(1).normal(size=(200, LENGTH, FEATURES)).astype("f
 
 @pytest.fixture(scope="module")
 def candidates() -> tuple[Candidate, Candidate]:
-    ranges = activation_ranges(MODEL, FRAMES)
-    return float_candidate(MODEL), int8_candidate(MODEL, ranges)
+    quantizer = LitertQuantizer(MODEL)
+    quantizer.calibrate(ArrayFrames(FRAMES))
+    base, static = (quantizer.make(one) for one in quantizer.recipes())
+    return base, static
 
 
 def test_inputs_hold_edges_and_every_class() -> None:
-    probabilities = Engine(MODEL.content).run(FRAMES)
+    probabilities = LitertEngine(MODEL.content).run(FRAMES)
     inputs = pick_inputs(FRAMES, probabilities)
     assert len(inputs) == MAX_INPUTS
     assert not inputs[0].any()
     assert np.array_equal(inputs[1], FRAMES.min(axis=0))
-    assert set(Engine(MODEL.content).run(inputs).argmax(axis=1).tolist()) == {0, 1, 2}
+    assert set(LitertEngine(MODEL.content).run(inputs).argmax(axis=1).tolist()) == {
+        0,
+        1,
+        2,
+    }
 
 
 def test_few_frames_give_fewer_inputs() -> None:
     frames = FRAMES[:5]
-    inputs = pick_inputs(frames, Engine(MODEL.content).run(frames))
+    inputs = pick_inputs(frames, LitertEngine(MODEL.content).run(frames))
     assert len(inputs) == 3 + 5
 
 
@@ -42,7 +49,7 @@ def test_every_kernel_set_passes_and_other_weights_do_not(
     vectors, checks, refused = make_vectors(candidates, FRAMES[:20])
     assert refused == {}
     other = normalise(model_bytes(bias=2.0), source="m")
-    wrong = Engine(other.content).run(FRAMES[:20])
+    wrong = LitertEngine(other.content).run(FRAMES[:20])
     for one in candidates:
         assert [check.kernels for check in checks[one.id]] == [k.value for k in Kernels]
         assert all(check.result.ok for check in checks[one.id])
@@ -63,4 +70,4 @@ def test_int8_may_be_two_steps_off_or_twice_what_kernels_differ(
 def test_a_model_whose_outputs_are_not_finite_is_refused() -> None:
     inputs = np.full((3, LENGTH, FEATURES), 3e38, dtype=np.float32)
     with pytest.raises(ConvertGoldenError, match="kernels differ"):
-        make_vectors([float_candidate(MODEL)], inputs)
+        make_vectors([Candidate(Recipe("litert", "float32"), MODEL.content)], inputs)

@@ -8,15 +8,16 @@ not either. Memory does not grow with the number of frames.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from converter.engine import Engine, Float32, Kernels
 from converter.errors import ConvertQuantizeError
-from converter.normalise import FloatModel
+from converter.model import FloatModel
+from converter.runtimes.litert import Kernels, LitertEngine
+from converter.tensors import Float32, Frames
 
 MANTISSA_BITS = 11
 
@@ -43,17 +44,17 @@ def snap_outward(value: float, *, up: bool) -> float:
     return math.ldexp(float(whole), exponent - MANTISSA_BITS)
 
 
-def activation_ranges(model: FloatModel, frames: Float32) -> Mapping[str, Range]:
-    """Run ``frames`` (float32 [n, ...]) and return each activation's snapped range.
+def activation_ranges(model: FloatModel, frames: Frames) -> Mapping[str, Range]:
+    """Run ``frames`` and return each activation's snapped range.
 
     Raises:
         ConvertQuantizeError: An activation is not finite on some frame.
     """
     names = _activations(model.content)
-    engine = Engine(model.content, Kernels.BUILTIN, keep_tensors=True)
+    engine = LitertEngine(model.content, Kernels.BUILTIN, keep_tensors=True)
     ranges = dict.fromkeys(names.values(), Range(math.inf, -math.inf))
-    for position in range(len(frames)):
-        engine.infer(frames[position : position + 1])
+    for position, frame in enumerate(_one_by_one(frames)):
+        engine.infer(frame)
         for index, name in names.items():
             low, high = engine.tensor_range(index)
             if not (math.isfinite(low) and math.isfinite(high)):
@@ -67,6 +68,12 @@ def activation_ranges(model: FloatModel, frames: Float32) -> Mapping[str, Range]
         name: Range(snap_outward(one.low, up=False), snap_outward(one.high, up=True))
         for name, one in ranges.items()
     }
+
+
+def _one_by_one(frames: Frames) -> Iterator[Float32]:
+    for block in frames:
+        for position in range(len(block)):
+            yield block[position : position + 1]
 
 
 def _activations(content: bytes) -> dict[int, str]:

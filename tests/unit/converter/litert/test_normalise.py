@@ -4,13 +4,14 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from converter.engine import Engine, Kernels
 from converter.errors import (
     ConvertModelError,
     ConvertOperatorError,
     ConvertShapeError,
 )
-from converter.normalise import TensorSpec, normalise
+from converter.litert.normalise import normalise
+from converter.runtimes.litert import Kernels, LitertEngine
+from converter.tensors import TensorSpec
 from tests.support.convert_inputs import (
     FEATURES,
     LENGTH,
@@ -43,8 +44,8 @@ def test_the_outputs_stay_the_same() -> None:
     content = model_bytes()
     normal = normalise(content, source="m").content
     for kernels in Kernels:
-        before = Engine(content, kernels).run(inputs)
-        assert np.array_equal(Engine(normal, kernels).run(inputs), before)
+        before = LitertEngine(content, kernels).run(inputs)
+        assert np.array_equal(LitertEngine(normal, kernels).run(inputs), before)
 
 
 def test_expand_dims_becomes_the_reshape_that_it_is() -> None:
@@ -75,7 +76,7 @@ def test_expand_dims_becomes_the_reshape_that_it_is() -> None:
     inputs = np.random.default_rng(1).normal(size=(5, LENGTH, FEATURES))
     frames = inputs.astype(np.float32)
     assert np.array_equal(
-        Engine(found.content).run(frames), Engine(content).run(frames)
+        LitertEngine(found.content).run(frames), LitertEngine(content).run(frames)
     )
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.data import FrameRule, frame_rule, load_dataset
+from converter.data.dataset import FrameRule, frame_rule, load_dataset
 from converter.errors import ConvertDataError, ConvertShapeError
-from converter.normalise import TensorSpec
+from converter.tensors import TensorSpec
 from tests.support.convert_inputs import FEATURES, HOP, LENGTH, rows, save
 
 RULE = FrameRule(TensorSpec("input", (1, LENGTH, FEATURES)), "series", HOP)

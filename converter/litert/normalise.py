@@ -10,7 +10,6 @@ Refuses custom and flex operators by name. It computes nothing; see ``parity``.
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,8 @@ from converter.errors import (
     ConvertOperatorError,
     ConvertShapeError,
 )
+from converter.model import FloatModel
+from converter.tensors import TensorSpec
 
 SIGNATURE = "serving_default"
 _IDENTIFIER = b"TFL3"
@@ -52,25 +53,6 @@ _BUILTIN = schema.BuiltinOperator
 _OPERATOR_NAMES = {
     code: name for name, code in vars(_BUILTIN).items() if not name.startswith("_")
 }
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output: its name, shape with the batch of one, and dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-
-
-@dataclass(frozen=True, eq=False)
-class FloatModel:
-    """A normalised float32 LiteRT model with one input and one output."""
-
-    content: bytes
-    input: TensorSpec
-    output: TensorSpec
-    operators: tuple[str, ...]
 
 
 def normalise(content: bytes, *, source: str) -> FloatModel:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import ConvertDataError, ConvertShapeError
-from converter.normalise import TensorSpec
+from converter.tensors import TensorSpec
 from edge_contract.canonical import sha256_hex
 from edge_contract.steps import Framer
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The variants that a build considers: float32 and static int8.
+"""LiteRT candidates, made by ai-edge-quantizer.
 
 Owns how ai-edge-quantizer is driven. Inputs and outputs stay float32 in every variant,
 so that quantization of IO is never the agent's matter. Which variant is chosen is in
@@ -8,20 +8,21 @@ so that quantization of IO is never the agent's matter. Which variant is chosen 
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
-from ai_edge_quantizer import quantizer, recipe
+from ai_edge_quantizer import quantizer
+from ai_edge_quantizer import recipe as recipes
 
-from converter.calibration import Range
+from converter.candidate import Candidate, Recipe
 from converter.errors import ConvertQuantizeError
-from converter.normalise import FloatModel, repair_quantized
+from converter.litert.normalise import repair_quantized
+from converter.litert.ranges import Range, activation_ranges
+from converter.model import FloatModel
+from converter.tensors import Frames
 
-FLOAT_ID = "litert-float32"
-INT8_ID = "litert-int8"
 _FLOAT_IO: list[dict[str, Any]] = [
     {
         "regex": ".*",
@@ -33,32 +34,36 @@ _FLOAT_IO: list[dict[str, Any]] = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A variant to be measured.
+class LitertQuantizer:
+    """Makes LiteRT candidates; see ``candidate.Quantizer``."""
 
-    Attributes:
-        id: Its id in the bundle.
-        dtype: ``float32`` or ``int8``.
-        content: The LiteRT flatbuffer.
-        output_step: The step between two neighbouring outputs of a quantized
-            variant; 0 for float.
-        float_operators: Operators that stayed float in a quantized variant.
-    """
+    def __init__(self, model: FloatModel) -> None:
+        self.model = model
+        self._ranges: Mapping[str, Range] = {}
 
-    id: str
-    dtype: Literal["float32", "int8"]
-    content: bytes
-    output_step: float = 0.0
-    float_operators: tuple[str, ...] = ()
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Names of the operators that can be quantized."""
+        return ()
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Return float32 and static int8."""
+        return Recipe("litert", "float32"), Recipe("litert", "static", "minmax")
+
+    def calibrate(self, frames: Frames) -> None:
+        """Learn activation ranges."""
+        self._ranges = activation_ranges(self.model, frames)
+
+    def make(self, recipe: Recipe) -> Candidate:
+        """Return the candidate of a recipe."""
+        if recipe.scheme == "float32":
+            return Candidate(recipe, self.model.content)
+        return static_candidate(self.model, recipe, self._ranges)
 
 
-def float_candidate(model: FloatModel) -> Candidate:
-    """Return the float32 variant."""
-    return Candidate(FLOAT_ID, "float32", model.content)
-
-
-def int8_candidate(model: FloatModel, ranges: Mapping[str, Range]) -> Candidate:
+def static_candidate(
+    model: FloatModel, recipe: Recipe, ranges: Mapping[str, Range]
+) -> Candidate:
     """Return the static int8 variant: per-channel weights, activations in ``ranges``.
 
     Raises:
@@ -76,21 +81,20 @@ def int8_candidate(model: FloatModel, ranges: Mapping[str, Range]) -> Candidate:
             warnings.simplefilter("ignore")  # advice about the quantizer's own memory
             found = _quantize(model.content, given)
     except (ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
-        msg = f"int8: the quantizer refuses the model: {error}"
+        msg = f"{recipe.id}: the quantizer refuses the model: {error}"
         raise ConvertQuantizeError(msg, next_step="keep the float32 variant") from error
     content = repair_quantized(found)
     graph_model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     step = _output_step(graph_model)
     if step == 0:
-        msg = "int8: the quantizer left the output float"
+        msg = f"{recipe.id}: the quantizer left the output float"
         raise ConvertQuantizeError(msg, next_step="keep the float32 variant")
-    stayed = _float_operators(graph_model)
-    return Candidate(INT8_ID, "int8", content, step, stayed)
+    return Candidate(recipe, content, step, _float_operators(graph_model))
 
 
 def _quantize(content: bytes, ranges: dict[str, Any]) -> bytes:
     work = quantizer.Quantizer(content)
-    work.load_quantization_recipe([*recipe.static_wi8_ai8(), *_FLOAT_IO])
+    work.load_quantization_recipe([*recipes.static_wi8_ai8(), *_FLOAT_IO])
     found = work.quantize(ranges, enable_progress_report=False)
     return bytes(found.quantized_model)
 

@@ -10,11 +10,9 @@ from enum import Enum
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from numpy.typing import NDArray
 
 from converter.errors import ConvertModelError
-
-Float32 = NDArray[np.float32]
+from converter.tensors import Float32
 
 
 class Kernels(Enum):
@@ -32,7 +30,7 @@ _RESOLVERS = {
 }
 
 
-class Engine:
+class LitertEngine:
     """A loaded model.
 
     Args:
@@ -84,3 +82,8 @@ class Engine:
         """Return the smallest and largest value of a kept tensor."""
         values = self._interpreter.get_tensor(index)
         return float(values.min()), float(values.max())
+
+
+def open_engine(content: bytes, kernels: str) -> LitertEngine:
+    """Load a model; see ``runtimes.open_engine``."""
+    return LitertEngine(content, Kernels(kernels))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.engine import Engine
+from converter.model import RUNTIMES, Runtime
+from converter.runtimes import open_engine
 
 _KIB = 1024
 _RUNS = 3
@@ -25,16 +26,17 @@ def resident_peak_bytes() -> int:
     return 0
 
 
-def main(path: str, shape: str) -> None:
+def main(runtime: Runtime, path: str, shape: str) -> None:
     """Load, run a few times, write the growth in bytes."""
     content = Path(path).read_bytes()
     frame = np.zeros(json.loads(shape), dtype=np.float32)
     before = resident_peak_bytes()
-    engine = Engine(content)
+    engine = open_engine(runtime, content)
     for _ in range(_RUNS):
         engine.infer(frame)
     sys.stdout.write(str(resident_peak_bytes() - before))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    name, model, shape_text = sys.argv[1:]
+    main(RUNTIMES[RUNTIMES.index(name)], model, shape_text)

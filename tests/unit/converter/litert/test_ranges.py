@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converter.calibration import activation_ranges, snap_outward
+from converter.data.frames import ArrayFrames
 from converter.errors import ConvertQuantizeError
-from converter.normalise import normalise
+from converter.litert.normalise import normalise
+from converter.litert.ranges import activation_ranges, snap_outward
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 
 
@@ -26,7 +27,7 @@ def test_ranges_are_those_of_the_frames_and_cover_every_activation() -> None:
     model = normalise(model_bytes(bias=0.0), source="m")
     frames = np.random.default_rng(1).normal(size=(30, LENGTH, FEATURES))
     inputs = frames.astype(np.float32)
-    ranges = activation_ranges(model, inputs)
+    ranges = activation_ranges(model, ArrayFrames(inputs))
     scores = inputs.mean(axis=1) * 4
 
     assert set(ranges) == {"input", "scores", "probabilities"}
@@ -40,12 +41,12 @@ def test_the_order_of_frames_does_not_matter() -> None:
     model = normalise(model_bytes(), source="m")
     frames = np.random.default_rng(1).normal(size=(30, LENGTH, FEATURES))
     inputs = frames.astype(np.float32)
-    backwards = activation_ranges(model, inputs[::-1].copy())
-    assert activation_ranges(model, inputs) == backwards
+    backwards = activation_ranges(model, ArrayFrames(inputs[::-1].copy()))
+    assert activation_ranges(model, ArrayFrames(inputs)) == backwards
 
 
 def test_an_activation_that_is_not_finite_is_named() -> None:
     model = normalise(model_bytes(), source="m")
     inputs = np.full((2, LENGTH, FEATURES), np.inf, dtype=np.float32)
     with pytest.raises(ConvertQuantizeError, match="frame 0: tensor 'input'"):
-        activation_ranges(model, inputs)
+        activation_ranges(model, ArrayFrames(inputs))

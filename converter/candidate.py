@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a build may try: recipes, the candidates made by them, and who makes them.
+
+Owns the values and the seam ``Quantizer``, one implementation a runtime
+(``litert.quantizer``, ``ort.quantizer``). Which candidate is best is ``search``'s and
+``choose``'s matter.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from converter.model import FloatModel, Runtime
+from converter.tensors import Frames
+
+Scheme = Literal["float32", "float16", "dynamic", "weight-only", "static"]
+RangeMethod = Literal["minmax", "p99.99", "p99.9", "mse"]
+Dtype = Literal["float32", "float16", "int8"]
+_DTYPES: Final[dict[Scheme, Dtype]] = {
+    "float32": "float32",
+    "float16": "float16",
+    "dynamic": "int8",
+    "weight-only": "int8",
+    "static": "int8",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a float model becomes a candidate.
+
+    Attributes:
+        runtime: For which runtime.
+        scheme: ``float16`` and ``weight-only`` store weights small and compute in
+            float; ``dynamic`` scales activations while it runs; ``static`` beforehand.
+        ranges: How activation ranges are found; only for ``static``.
+        per_channel: Weights have a scale a channel, else one a tensor.
+        unsigned: Activations are uint8, else int8 (ONNX Runtime: U8S8, S8S8).
+        reduce_range: Weights have 7 bits (x86 without VNNI saturates at 8).
+        kept_float: Operators that stay float, by the name of their output tensor,
+            sorted.
+    """
+
+    runtime: Runtime
+    scheme: Scheme
+    ranges: RangeMethod | None = None
+    per_channel: bool = True
+    unsigned: bool = False
+    reduce_range: bool = False
+    kept_float: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The candidate's id in reports and in the bundle.
+
+        >>> Recipe("litert", "static", "p99.99", kept_float=("a", "b")).id
+        'litert-static-p99.99-channel-f2'
+        """
+        parts: list[str] = [self.runtime, self.scheme]
+        if self.ranges:
+            parts.append(self.ranges)
+        if self.scheme in {"dynamic", "weight-only", "static"}:
+            parts.append("channel" if self.per_channel else "tensor")
+        if self.unsigned:
+            parts.append("u8")
+        if self.reduce_range:
+            parts.append("rr")
+        if self.kept_float:
+            parts.append(f"f{len(self.kept_float)}")
+        return "-".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A variant to be measured.
+
+    Attributes:
+        recipe: How it was made.
+        content: The file.
+        output_step: The step between two neighbouring outputs where the output is
+            dequantized from int8; 0 elsewhere.
+        float_operators: Names of the operators that stayed float in a quantized
+            candidate, by the name of their output tensor.
+    """
+
+    recipe: Recipe
+    content: bytes
+    output_step: float = 0.0
+    float_operators: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Its id in reports and in the bundle."""
+        return self.recipe.id
+
+    @property
+    def runtime(self) -> Runtime:
+        """Which runtime runs it."""
+        return self.recipe.runtime
+
+    @property
+    def dtype(self) -> Dtype:
+        """Its arithmetic, as the manifest names it."""
+        return _DTYPES[self.recipe.scheme]
+
+
+class Quantizer(Protocol):
+    """Makes candidates of one float model for one runtime.
+
+    Attributes:
+        model: The float model.
+    """
+
+    model: FloatModel
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Operators that can be quantized, by the name of their output tensor."""
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Return the global recipes, float32 first, then in the order to try them."""
+
+    def calibrate(self, frames: Frames) -> None:
+        """Learn activation ranges; memory does not grow with the number of frames.
+
+        Must be called once before a static recipe is made.
+
+        Raises:
+            ConvertQuantizeError: An activation is not finite on some frame.
+        """
+
+    def make(self, recipe: Recipe) -> Candidate:
+        """Return the candidate: the same bytes on every machine.
+
+        Raises:
+            ConvertQuantizeError: The recipe cannot be applied to this model.
+        """
