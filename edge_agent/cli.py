@@ -22,6 +22,7 @@ import edge_agent
 from edge_agent.clock import SystemClock
 from edge_agent.config import AgentConfig, load_config
 from edge_agent.errors import SourceError
+from edge_agent.flow import Float32
 from edge_agent.logs import set_up_logging
 from edge_contract.errors import EXIT_FAILED, EdgeError
 
@@ -146,14 +147,7 @@ def _infer(arguments: Arguments) -> int:
     )
     frames = _load_frames(arguments.input, model.manifest.input.shape[1:])
     outputs = [model.infer(one) for one in frames]
-    results = [
-        {
-            "output": [round(float(value), 6) for value in output],
-            "label_index": int(output.argmax()),
-            "label": model.labels[int(output.argmax())],
-        }
-        for output in outputs
-    ]
+    results = [_describe_output(model.labels, one) for one in outputs]
     document = {
         "model": model.manifest.name,
         "digest": model.digest,
@@ -161,11 +155,21 @@ def _infer(arguments: Arguments) -> int:
         "results": results,
     }
     lines = [
-        f"{number}: {one['label']} {max(output):.3f}"
-        for number, (one, output) in enumerate(zip(results, outputs, strict=True))
+        f"{number}: {one['label']} {max(one['output']):.3f}"
+        if "label" in one
+        else f"{number}: {' '.join(f'{value:.6g}' for value in one['output'])}"
+        for number, one in enumerate(results)
     ]
     _answer(arguments, document, "\n".join(lines))
     return 0
+
+
+def _describe_output(labels: Sequence[str], output: Float32) -> dict[str, Any]:
+    described: dict[str, Any] = {"output": [round(float(one), 6) for one in output]}
+    if labels:
+        described["label_index"] = int(output.argmax())
+        described["label"] = labels[int(output.argmax())]
+    return described
 
 
 def _enrol(arguments: Arguments) -> int:

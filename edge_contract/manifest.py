@@ -17,10 +17,12 @@ from edge_contract.profile import ProfileKind
 
 MAX_MANIFEST_BYTES: Final = 256 * 1024
 FORMAT: Final = 1
+Task = Literal["classification", "regression"]
 Runtime = Literal["litert", "tflite-runtime", "onnxruntime", "reference"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_DIMENSION = 2**24
+_DEFAULTS: Final = {"pre": (), "value_range": ("0", "1")}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """The model's one output: a score a label, after ``post``."""
+    """The model's one output: a score a label, after ``post``.
+
+    ``labels`` is empty for regression.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -66,7 +71,7 @@ class Manifest:
 
     Attributes:
         name: The model's name, stable over releases.
-        task: ``classification``.
+        task: ``classification``, or ``regression`` for any real-valued output.
         observe: What a row of statistics is; the reference profile's kind.
         post: Steps of ``edge_contract.steps`` after the model.
         variants: In the order of preference where a device profile names none.
@@ -77,6 +82,9 @@ class Manifest:
         files: Digest to length of every file in the bundle.
         lineage: Digests and versions of what it was made from.
         metrics: Figures that are the same on every machine, as decimal strings.
+        pre: Steps of ``edge_contract.steps`` before the model.
+        value_range: Black and white of an image, as a source delivers it; the end is
+            the full scale of audio. Decimal strings.
     """
 
     name: str
@@ -93,11 +101,17 @@ class Manifest:
     files: Mapping[str, int]
     lineage: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    pre: tuple[Mapping[str, str], ...] = ()
+    value_range: tuple[str, str] = ("0", "1")
 
     @cached_property
     def encoded(self) -> bytes:
-        """The canonical JSON."""
-        return encode_json({"format": FORMAT, **asdict(self)})
+        """The canonical JSON; what has a default is left out where it is that."""
+        document = {"format": FORMAT, **asdict(self)}
+        for name, default in _DEFAULTS.items():
+            if document[name] == default:
+                del document[name]
+        return encode_json(document)
 
     @cached_property
     def digest(self) -> str:
@@ -182,6 +196,8 @@ def _from_wire(wire: Any) -> Manifest:
         files={_digest(name): _positive(size) for name, size in wire["files"].items()},
         lineage=dict(wire["lineage"]),
         metrics=dict(wire["metrics"]),
+        pre=tuple(_texts(one) for one in _list(wire.get("pre", []))),
+        value_range=_range(wire.get("value_range", ["0", "1"])),
     )
 
 
@@ -206,10 +222,13 @@ def _check(manifest: Manifest) -> None:
         (not set(manifest.selected.values()) <= set(ids), "selected names no variant"),
         (named != set(manifest.files), "files must be exactly those that are named"),
         (manifest.observe not in get_args(ProfileKind), "observe"),
-        (manifest.task != "classification", "task"),
+        (manifest.task not in get_args(Task), "task"),
         (manifest.input.shape[:1] != (1,), "the input's batch must be 1"),
         (manifest.output.shape[:1] != (1,), "the output's batch must be 1"),
-        (not manifest.output.labels, "labels"),
+        (
+            bool(manifest.output.labels) != (manifest.task == "classification"),
+            "labels",
+        ),
         (manifest.observe == "series" and manifest.input.hop is None, "hop"),
         (
             any(one.runtime not in get_args(Runtime) for one in manifest.variants),
@@ -257,6 +276,14 @@ def _shape(value: Any) -> tuple[int, ...]:
         msg = f"a dimension passes {_MAX_DIMENSION}"
         raise ValueError(msg)
     return shape
+
+
+def _range(value: Any) -> tuple[str, str]:
+    low, high = (_text(one) for one in _list(value))
+    if not float(low) < float(high):
+        msg = f"expected a range, found {value!r}"
+        raise ValueError(msg)
+    return low, high
 
 
 def _digest(value: Any) -> str:

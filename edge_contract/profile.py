@@ -16,6 +16,7 @@ import numpy as np
 from edge_contract.binning import BINS, BinTable, Float32, Float64, Int64
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import CanonicalError, ProfileError
+from edge_contract.quality import EMBEDDING_FEATURES, project
 
 ProfileKind = Literal["vector", "series", "image", "audio", "embedding"]
 CONFIDENCE_BINS: Final = 16
@@ -23,6 +24,8 @@ MARGIN_BINS: Final = 8
 MAX_PROFILE_BYTES: Final = 256 * 1024
 MAX_FEATURES: Final = 1024
 MAX_LABELS: Final = 1024
+MAX_VALUES: Final = 16
+MAX_WIDTH: Final = 2**22
 REF_ID_BYTES: Final = 8
 _FORMAT: Final = 1
 
@@ -68,12 +71,40 @@ class OutputReference:
     margin_counts: Int64
 
 
+@dataclass(frozen=True, eq=False)
+class ValueReference:
+    """The reference of real-valued outputs.
+
+    Attributes:
+        values: One a counted value: each output where there are up to 16, else the
+            nine of ``quality.project``.
+        width: How many values an output has.
+    """
+
+    values: tuple[FeatureReference, ...]
+    width: int
+
+    @cached_property
+    def bin_table(self) -> BinTable:
+        """The table that counts values."""
+        return BinTable([one.edges for one in self.values])
+
+    def reduce(self, outputs: Float32) -> Float32:
+        """Return what is counted of outputs (float32 [n, width]), float32 [n, V]."""
+        return outputs if self.width <= MAX_VALUES else project(outputs)
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where each part of a window's flat count vector lies."""
+    """Where each part of a window's flat count vector lies.
+
+    A classifier has classes, confidence and margin; other models have the bins of each
+    output value in their place (``value_offsets``, from 0).
+    """
 
     bin_offsets: tuple[int, ...]
     labels: int
+    value_offsets: tuple[int, ...] = ()
 
     @property
     def features(self) -> int:
@@ -118,18 +149,33 @@ class Layout:
     def confidence(self) -> slice:
         """Inferences a bin of the largest output."""
         start = self.classes.stop
-        return slice(start, start + CONFIDENCE_BINS)
+        return slice(start, start + (CONFIDENCE_BINS if self.labels else 0))
 
     @property
     def margin(self) -> slice:
         """Inferences a bin of the difference of the two largest outputs."""
         start = self.confidence.stop
-        return slice(start, start + MARGIN_BINS)
+        return slice(start, start + (MARGIN_BINS if self.labels else 0))
+
+    def value(self, index: int) -> slice:
+        """Return the bins of one output value."""
+        start = self.margin.stop
+        return slice(
+            start + self.value_offsets[index], start + self.value_offsets[index + 1]
+        )
+
+    @property
+    def outputs(self) -> tuple[slice, ...]:
+        """Return the parts that each count every inference once."""
+        if self.labels:
+            return self.classes, self.confidence, self.margin
+        return tuple(self.value(one) for one in range(len(self.value_offsets) - 1))
 
     @property
     def size(self) -> int:
         """Length of the count vector."""
-        return int(self.margin.stop)
+        values = self.value_offsets[-1] if self.value_offsets else 0
+        return int(self.margin.stop) + values
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +195,7 @@ class ReferenceProfile:
 
     kind: ProfileKind
     features: tuple[FeatureReference, ...]
-    outputs: OutputReference
+    outputs: OutputReference | ValueReference
     unit_rows: int
     groups: int
     triads: tuple[tuple[int, int, int], ...]
@@ -163,7 +209,17 @@ class ReferenceProfile:
     def layout(self) -> Layout:
         """The layout of a count vector under this profile."""
         offsets = tuple(int(one) for one in self.bin_table.offsets)
+        if isinstance(self.outputs, ValueReference):
+            values = tuple(int(one) for one in self.outputs.bin_table.offsets)
+            return Layout(offsets, 0, values)
         return Layout(offsets, len(self.outputs.labels))
+
+    @property
+    def output_width(self) -> int:
+        """How many values an output has, before anything is counted."""
+        if isinstance(self.outputs, ValueReference):
+            return self.outputs.width
+        return len(self.outputs.labels)
 
     @cached_property
     def encoded(self) -> bytes:
@@ -198,31 +254,39 @@ class ReferenceProfile:
 
 def _to_wire(profile: ReferenceProfile) -> dict[int, Any]:
     outputs = profile.outputs
+    is_real = isinstance(outputs, ValueReference)
     return {
         1: _FORMAT,
         2: profile.kind,
-        3: [
-            {
-                1: one.name,
-                2: _pack(one.edges),
-                3: [int(count) for count in one.counts],
-                4: one.missing,
-                5: _pack(np.array(_numbers(one), dtype=np.float64)),
-            }
-            for one in profile.features
-        ],
-        4: {
-            1: list(outputs.labels),
-            2: [int(count) for count in outputs.class_counts],
-            3: _pack(outputs.confidence_edges),
-            4: [int(count) for count in outputs.confidence_counts],
-            5: [int(count) for count in outputs.confidence_correct],
-            6: _pack(outputs.margin_edges),
-            7: [int(count) for count in outputs.margin_counts],
-        },
+        3: [_feature_to_wire(one) for one in profile.features],
+        8 if is_real else 4: _outputs_to_wire(outputs),
         5: profile.unit_rows,
         6: profile.groups,
         7: [list(triad) for triad in profile.triads],
+    }
+
+
+def _feature_to_wire(one: FeatureReference) -> dict[int, Any]:
+    return {
+        1: one.name,
+        2: _pack(one.edges),
+        3: [int(count) for count in one.counts],
+        4: one.missing,
+        5: _pack(np.array(_numbers(one), dtype=np.float64)),
+    }
+
+
+def _outputs_to_wire(outputs: OutputReference | ValueReference) -> dict[int, Any]:
+    if isinstance(outputs, ValueReference):
+        return {1: outputs.width, 2: [_feature_to_wire(one) for one in outputs.values]}
+    return {
+        1: list(outputs.labels),
+        2: [int(count) for count in outputs.class_counts],
+        3: _pack(outputs.confidence_edges),
+        4: [int(count) for count in outputs.confidence_counts],
+        5: [int(count) for count in outputs.confidence_correct],
+        6: _pack(outputs.margin_edges),
+        7: [int(count) for count in outputs.margin_counts],
     }
 
 
@@ -246,22 +310,32 @@ def _from_wire(wire: Any) -> ReferenceProfile:
     if wire[2] not in get_args(ProfileKind):
         msg = f"unknown kind {wire[2]!r}"
         raise ValueError(msg)
-    outputs = wire[4]
     return ReferenceProfile(
         kind=wire[2],
         features=tuple(_feature_from_wire(one) for one in wire[3]),
-        outputs=OutputReference(
-            labels=tuple(_text(one) for one in outputs[1]),
-            class_counts=_counts(outputs[2]),
-            confidence_edges=_unpack(outputs[3]),
-            confidence_counts=_counts(outputs[4]),
-            confidence_correct=_counts(outputs[5]),
-            margin_edges=_unpack(outputs[6]),
-            margin_counts=_counts(outputs[7]),
-        ),
+        outputs=_outputs_from_wire(wire),
         unit_rows=_count(wire[5]),
         groups=_count(wire[6]),
         triads=tuple((_count(a), _count(b), _count(c)) for a, b, c in wire[7]),
+    )
+
+
+def _outputs_from_wire(wire: Any) -> OutputReference | ValueReference:
+    if 8 in wire:
+        if 4 in wire:
+            msg = "expected classes or values, found both"
+            raise ValueError(msg)
+        values = tuple(_feature_from_wire(one) for one in wire[8][2])
+        return ValueReference(values, _count(wire[8][1]))
+    outputs = wire[4]
+    return OutputReference(
+        labels=tuple(_text(one) for one in outputs[1]),
+        class_counts=_counts(outputs[2]),
+        confidence_edges=_unpack(outputs[3]),
+        confidence_counts=_counts(outputs[4]),
+        confidence_correct=_counts(outputs[5]),
+        margin_edges=_unpack(outputs[6]),
+        margin_counts=_counts(outputs[7]),
     )
 
 
@@ -285,21 +359,19 @@ def _feature_from_wire(one: Any) -> FeatureReference:
 
 
 def _check(profile: ReferenceProfile) -> None:
-    outputs, labels = profile.outputs, len(profile.outputs.labels)
     features = len(profile.features)
     problems = [
         (not 1 <= features <= MAX_FEATURES, f"{features} features"),
-        (not 1 <= labels <= MAX_LABELS, f"{labels} labels"),
-        (len(outputs.class_counts) != labels, "class counts"),
-        (not _edges_fit(outputs.confidence_edges, CONFIDENCE_BINS), "confidence edges"),
-        (len(outputs.confidence_counts) != CONFIDENCE_BINS, "confidence counts"),
-        (len(outputs.confidence_correct) != CONFIDENCE_BINS, "confidence correct"),
-        (not _edges_fit(outputs.margin_edges, MARGIN_BINS), "margin edges"),
-        (len(outputs.margin_counts) != MARGIN_BINS, "margin counts"),
         (profile.unit_rows < 1, f"unit of {profile.unit_rows} rows"),
         (any(max(one) >= features for one in profile.triads), "triads"),
     ]
-    for one in profile.features:
+    counted = profile.features
+    if isinstance(profile.outputs, ValueReference):
+        counted += profile.outputs.values
+        problems += _value_problems(profile.outputs)
+    else:
+        problems += _class_problems(profile.outputs)
+    for one in counted:
         bins = len(one.edges) + 1
         problems += [
             (bins > BINS or not _increasing(one.edges), f"edges of {one.name!r}"),
@@ -312,6 +384,28 @@ def _check(profile: ReferenceProfile) -> None:
     if found:
         msg = f"reference profile: inconsistent: {', '.join(found)}"
         raise ProfileError(msg)
+
+
+def _class_problems(outputs: OutputReference) -> list[tuple[bool, str]]:
+    labels = len(outputs.labels)
+    return [
+        (not 1 <= labels <= MAX_LABELS, f"{labels} labels"),
+        (len(outputs.class_counts) != labels, "class counts"),
+        (not _edges_fit(outputs.confidence_edges, CONFIDENCE_BINS), "confidence edges"),
+        (len(outputs.confidence_counts) != CONFIDENCE_BINS, "confidence counts"),
+        (len(outputs.confidence_correct) != CONFIDENCE_BINS, "confidence correct"),
+        (not _edges_fit(outputs.margin_edges, MARGIN_BINS), "margin edges"),
+        (len(outputs.margin_counts) != MARGIN_BINS, "margin counts"),
+    ]
+
+
+def _value_problems(outputs: ValueReference) -> list[tuple[bool, str]]:
+    width = outputs.width
+    counted = width if width <= MAX_VALUES else len(EMBEDDING_FEATURES)
+    return [
+        (not 1 <= width <= MAX_WIDTH, f"outputs of {width} values"),
+        (len(outputs.values) != counted, "counted output values"),
+    ]
 
 
 def _edges_fit(edges: Float32, bins: int) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_contract.binning import Float32, Float64, Int64
 from edge_contract.errors import WindowError
-from edge_contract.profile import Layout, ReferenceProfile
+from edge_contract.profile import Layout, ReferenceProfile, ValueReference
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ def check_statistics(statistics: WindowStatistics, profile: ReferenceProfile) ->
         if (counts[part] > binned).any():
             msg = "window: a counter passes the number of its feature's values"
             raise WindowError(msg)
-    for part in (layout.classes, layout.confidence, layout.margin):
+    for part in layout.outputs:
         if int(counts[part].sum()) != statistics.inferences:
             msg = f"window: output counts must sum to {statistics.inferences}"
             raise WindowError(msg)
@@ -184,26 +184,33 @@ class StatisticsBuilder:
         block = WindowStatistics(self._sum.ref_id, len(rows), 0, 0, counts, mean, m2)
         self._sum = merge(self._sum, block, layout)
 
-    def add_outputs(self, probabilities: Float32) -> None:
+    def add_outputs(self, outputs: Float32) -> None:
         """Add the outputs of inferences; one that is not finite counts as failed.
 
         Args:
-            probabilities: float32 [n, K], one row an inference.
+            outputs: float32 [n, K], one row an inference: class probabilities, or the
+                values of a model that is no classifier.
 
         Raises:
-            WindowError: Another number of classes.
+            WindowError: Another number of classes or values.
         """
-        layout, outputs = self._layout, self._profile.outputs
-        if probabilities.ndim != 2 or probabilities.shape[1] != layout.labels:
-            msg = (
-                f"outputs: expected shape [n, {layout.labels}], "
-                f"found {list(probabilities.shape)}"
-            )
+        width = self._profile.output_width
+        if outputs.ndim != 2 or outputs.shape[1] != width:
+            msg = f"outputs: expected shape [n, {width}], found {list(outputs.shape)}"
             raise WindowError(msg)
-        finite = np.isfinite(probabilities).all(axis=1)
-        kept = probabilities[finite]
+        kept = outputs[np.isfinite(outputs).all(axis=1)]
         counts = self._sum.counts.copy()
         if len(kept):
+            self._count_outputs(counts, kept)
+        self._replace(counts, len(kept), len(outputs) - len(kept))
+
+    def _count_outputs(self, counts: Int64, kept: Float32) -> None:
+        layout, outputs = self._layout, self._profile.outputs
+        if isinstance(outputs, ValueReference):
+            counts[layout.margin.stop :] += outputs.bin_table.count(
+                np.ascontiguousarray(outputs.reduce(kept))
+            )
+        else:
             winners, confidence, margin = top_two(kept)
             counts[layout.classes] += np.bincount(winners, minlength=layout.labels)
             confidence_bins = outputs.confidence_edges.searchsorted(confidence, "right")
@@ -214,7 +221,6 @@ class StatisticsBuilder:
             counts[layout.margin] += np.bincount(
                 margin_bins, minlength=len(outputs.margin_counts)
             )
-        self._replace(counts, len(kept), len(probabilities) - len(kept))
 
     def add_failed(self, inferences: int) -> None:
         """Add inferences that raised."""

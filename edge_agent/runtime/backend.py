@@ -11,7 +11,11 @@ from typing import Final, Protocol
 from edge_agent.errors import BackendError
 from edge_agent.flow import Float32
 
-_MODULES: Final = {"litert": "edge_agent.runtime.backends.litert"}
+_MODULES: Final = {
+    "litert": "edge_agent.runtime.backends.litert",
+    "onnxruntime": "edge_agent.runtime.backends.onnxruntime",
+    "tflite-runtime": "edge_agent.runtime.backends.tflite_runtime",
+}
 
 
 class Backend(Protocol):

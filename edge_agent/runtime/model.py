@@ -12,6 +12,7 @@ Example:
     'ROW'
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -24,15 +25,17 @@ from edge_agent.errors import BackendError, ModelError
 from edge_agent.flow import Float32, Grid
 from edge_agent.runtime.backend import Backend, find_backend
 from edge_agent.runtime.hardware import AUTO, find_device_profile
+from edge_agent.runtime.variants import choose_variant
+from edge_contract import quality
 from edge_contract.bundle import Bundle
 from edge_contract.errors import BundleUnsignedError
 from edge_contract.golden import GoldenResult, compare
 from edge_contract.manifest import Manifest, Variant
 from edge_contract.profile import ReferenceProfile
 from edge_contract.signing import parse_public_key
-from edge_contract.steps import apply_post, check_post
+from edge_contract.steps import apply_post, apply_pre, check_post, check_pre
 
-_DIMENSIONS: Final = {"vector": 2, "series": 3}
+_DIMENSIONS: Final = {"vector": 2, "series": 3, "image": 4}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,29 +67,46 @@ class Model:
         shape = self.manifest.input.shape
         if self.manifest.observe == "series":
             return Grid(shape[1], self.manifest.input.hop or shape[1], shape[2])
-        return Grid(1, 1, shape[1])
+        return Grid(1, 1, math.prod(shape))
 
-    def infer(self, data: Float32) -> Float32:
-        """Return class probabilities for one frame.
+    def observe(self, rows: Float32) -> Float32:
+        """Return what statistics see of a frame's new rows.
 
         Args:
-            data: Numbers of the input's shape, with or without the batch of 1.
+            rows: float32 [n, C], as the source delivered them.
 
         Returns:
-            float32 [K]; not finite where the model's own output is not.
+            float32 [n, F]: the rows themselves, or an image's quality and the like.
+        """
+        kind = self.manifest.observe
+        if kind in {"vector", "series"}:
+            return rows
+        low, high = (float(one) for one in self.manifest.value_range)
+        frames = rows.reshape(len(rows), *self.manifest.input.shape[1:])
+        return quality.observe(kind, frames, (low, high))
+
+    def infer(self, data: Float32) -> Float32:
+        """Return class probabilities, or real values, for one frame.
+
+        Args:
+            data: Numbers of the input's shape, with or without the batch of 1, as a
+                source delivers them; or one row of as many.
+
+        Returns:
+            float32 [K], the output flattened; not finite where the model's own is not.
 
         Raises:
             BackendError: Another shape, or the runtime failed.
         """
         shape = self.manifest.input.shape
         frame = np.asarray(data, dtype=np.float32)
-        if frame.shape not in {shape, shape[1:]}:
+        if frame.shape not in {shape, shape[1:], (1, math.prod(shape))}:
             msg = (
                 f"model {self.manifest.name}: expected an input of shape "
                 f"{list(shape[1:])}, found {list(frame.shape)}"
             )
             raise BackendError(msg, next_step="feed one frame at a time")
-        raw = self.backend.infer(frame.reshape(shape))
+        raw = self.backend.infer(apply_pre(self.manifest.pre, frame.reshape(shape)))
         outputs: Float32 = apply_post(self.manifest.post, raw.reshape(1, -1))[0]
         return outputs
 
@@ -133,7 +153,8 @@ def load_bundle(
         BundleError: A file inside is damaged.
     """
     manifest = bundle.manifest
-    variant = manifest.select(find_device_profile(device_profile))
+    variant = choose_variant(manifest, find_device_profile(device_profile))
+    check_pre(manifest.pre)
     check_post(manifest.post)
     profile = bundle.profile
     _check_form(manifest, profile)
@@ -197,19 +218,24 @@ def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:
 
 
 def _check_form(manifest: Manifest, profile: ReferenceProfile) -> None:
-    dimensions = _DIMENSIONS.get(manifest.observe)
-    if dimensions is None or len(manifest.input.shape) != dimensions:
+    found = len(manifest.input.shape)
+    if _DIMENSIONS.get(manifest.observe, found) != found:
         msg = (
-            f"model {manifest.name}: expected a vector or a series, found "
-            f"{manifest.observe} of shape {list(manifest.input.shape)}"
+            f"model {manifest.name}: {manifest.observe} does not fit an input of "
+            f"shape {list(manifest.input.shape)}"
         )
-        raise ModelError(msg, next_step="update the agent")
-    features = manifest.input.shape[-1]
+        raise ModelError(msg, next_step="build the bundle again")
+    shape = manifest.input.shape
+    width = shape[-1] if manifest.observe == "series" else math.prod(shape)
+    features = len(quality.feature_names(manifest.observe, width))
     labels = len(manifest.output.labels)
-    if (len(profile.features), profile.layout.labels) != (features, labels):
+    outputs = labels or math.prod(manifest.output.shape)
+    expected = (features, labels, outputs)
+    counted = (len(profile.features), profile.layout.labels, profile.output_width)
+    if expected != counted:
         msg = (
-            f"model {manifest.name}: {features} features and {labels} labels, "
-            f"but its reference profile has {len(profile.features)} and "
-            f"{profile.layout.labels}"
+            f"model {manifest.name}: expected a reference profile of {features} "
+            f"features, {labels} labels and {outputs} outputs, found one of "
+            f"{counted[0]}, {counted[1]} and {counted[2]}"
         )
         raise ModelError(msg, next_step="build the bundle again")

@@ -133,7 +133,13 @@ class Session:
         if output is not None and not np.isfinite(output).all():
             output, error = None, "the output is not finite"
         self._observer.record(
-            Observation(task.stream, task.rows, task.times_us, task.is_start, output)
+            Observation(
+                task.stream,
+                model.observe(task.rows),
+                task.times_us,
+                task.is_start,
+                output,
+            )
         )
         self.raw_bytes += task.rows.nbytes
         if output is None:

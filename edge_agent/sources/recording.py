@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings in an ``.npz`` file: ``x`` rows, ``recording`` names, optional ``y``.
+"""Recordings in an ``.npz`` file: ``x`` rows or frames, ``recording``, optional ``y``.
 
 Owns reading the file, with suspicion, and what part of it a sample request may take.
 Replaying it is ``file``'s matter.
@@ -90,14 +90,15 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         msg = f"source {path}: expected an .npz file, found: {error}"
         raise SourceError(msg, next_step="check source.path and the file") from error
     rows = found.get("x")
-    if rows is None or rows.ndim != _DIMENSIONS or rows.dtype.kind not in "fiu":
+    if rows is None or rows.ndim < _DIMENSIONS or rows.dtype.kind not in "fiu":
         shape: Any = None if rows is None else f"{rows.dtype} {list(rows.shape)}"
         msg = f"source {path}: expected x as numbers of shape [n, C], found {shape}"
-        raise SourceError(msg, next_step="save rows, not frames, under the name x")
+        raise SourceError(msg, next_step="save rows or frames under the name x")
     if not len(rows):
         msg = f"source {path}: expected rows, found none"
         raise SourceError(msg)
-    found["x"] = np.ascontiguousarray(rows, dtype=np.float32)
+    flat = rows.reshape(len(rows), -1)  # a frame of any shape is one row
+    found["x"] = np.ascontiguousarray(flat, dtype=np.float32)
     found.setdefault("recording", np.zeros(len(rows), dtype=np.int32))
     for name, array in found.items():
         if array.shape[:1] != rows.shape[:1]:

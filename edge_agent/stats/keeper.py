@@ -142,8 +142,9 @@ class StatisticsKeeper:
             window, self._resumable = self._resumable, None
             if window is not None and not accumulator.resume(window):
                 self._closed(window)
-            labels = profile.layout.labels
-            self._ring = Ring(grid.length, grid.features, labels)
+            self._ring = Ring(
+                grid.length, profile.layout.features, profile.output_width
+            )
             self._end_us = None
             self._save()
 

@@ -178,7 +178,9 @@ class Outbox:
 
     def remember_layout(self, ref_id: bytes, layout: Layout) -> None:
         """Keep how counts of a reference profile are laid out, to merge them later."""
-        text = json.dumps([list(layout.bin_offsets), layout.labels])
+        text = json.dumps(
+            [list(layout.bin_offsets), layout.labels, list(layout.value_offsets)]
+        )
         with self._transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO layouts VALUES (?, ?)", (ref_id, text)
@@ -376,8 +378,9 @@ class Outbox:
 
     def _layout(self, ref_id: bytes) -> Layout:
         text = self._one("SELECT layout FROM layouts WHERE ref_id = ?", ref_id)
-        offsets, labels = json.loads(text)
-        return Layout(tuple(offsets), labels)
+        # Values came later: what an older agent kept has none.
+        offsets, labels, *values = json.loads(text)
+        return Layout(tuple(offsets), labels, *(tuple(one) for one in values))
 
     def _meta(self, name: str) -> bytes:
         return bytes(self._one("SELECT value FROM meta WHERE name = ?", name))

@@ -5,6 +5,7 @@ Bytes under ``vectors/`` are never regenerated for a released format: a change h
 changes them is a new format.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,12 @@ from edge_contract.messages import (
     Want,
     encode_message,
 )
-from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile
+from edge_contract.profile import (
+    FeatureReference,
+    OutputReference,
+    ReferenceProfile,
+    ValueReference,
+)
 from edge_contract.topics import up_topic
 from edge_contract.window import StatisticsBuilder
 from edge_contract.window_report import WindowReport, encode_blocks
@@ -73,6 +79,13 @@ def profile() -> ReferenceProfile:
         groups=2,
         triads=(),
     )
+
+
+def real_profile() -> ReferenceProfile:
+    """Images, and two real values out."""
+    reference = profile()
+    values = ValueReference(reference.features, 2)
+    return replace(reference, kind="image", outputs=values)
 
 
 def window_report() -> WindowReport:
@@ -143,6 +156,7 @@ def all_vectors() -> dict[str, bytes]:
         "cbor": encode_cbor({1: [True, None, -(2**63)], 24: b"\0", "k": "é"}),
         "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
         "profile": profile().encoded,
+        "profile-values": real_profile().encoded,
         "golden": golden.encode(),
         "key-up": keys.up,
         "key-down": keys.down,

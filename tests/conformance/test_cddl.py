@@ -10,6 +10,7 @@ CDDL = Path(__file__).parents[2] / "docs" / "spec" / "edgeloop.cddl"
 RULES = {
     "envelope": "envelope",
     "profile": "profile",
+    "profile-values": "profile",
     "golden": "golden",
     **{
         f"message-{rule}": rule

@@ -1,24 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real bundles around the tiny models of ``tflite_models``, for tests of the agent."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.runtime.backends.litert import load_model
+from edge_agent.runtime.backend import find_backend
 from edge_contract.binning import equal_mass_edges
 from edge_contract.bundle import write_bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.golden import GoldenVectors, Tolerance
-from edge_contract.manifest import InputSpec, Manifest, OutputSpec, Variant
+from edge_contract.manifest import (
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Runtime,
+    Task,
+    Variant,
+)
 from edge_contract.profile import (
     FeatureReference,
     OutputReference,
     ProfileKind,
     ReferenceProfile,
+    ValueReference,
 )
+from edge_contract.quality import feature_names, observe
+from tests.support.onnx_models import dense_onnx
 from tests.support.tflite_models import dense_model
 
 Float32 = NDArray[np.float32]
@@ -33,17 +44,23 @@ class ModelRecipe:
     features: int = 2
     labels: tuple[str, ...] = ("low", "middle", "high")
     seed: int = 0
-    observe: str = "series"
+    observe: ProfileKind = "series"
     name: str = "toy"
     profile_seed: int = 0
     wrong_golden: bool = False
     bias: tuple[float, ...] = field(default=())
+    runtime: Runtime = "litert"
+    min_runtime: str = "1.0.0"
+    task: Task = "classification"
+    pre: tuple[dict[str, str], ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the model's input."""
         if self.observe == "series":
             return (1, self.length, self.features)
+        if self.observe == "image":
+            return (1, self.length, self.length, self.features)
         return (1, self.features)
 
 
@@ -57,20 +74,24 @@ def make_bundle(
     size = int(np.prod(recipe.input_shape))
     weights = random.normal(size=(labels, size)).astype(np.float32)
     bias = np.array(recipe.bias or [0.0] * labels, dtype=np.float32)
-    model = dense_model(weights, bias, recipe.input_shape)
-    backend = load_model(model, threads=1)
+    make = dense_onnx if recipe.runtime == "onnxruntime" else dense_model
+    is_classifier = recipe.task == "classification"
+    model = make(weights, bias, recipe.input_shape, softmax=is_classifier)
+    runtime = "litert" if recipe.runtime == "tflite-runtime" else recipe.runtime
+    backend = find_backend(runtime).load_model(model, threads=1)
     inputs = random.normal(size=(4, *recipe.input_shape[1:])).astype(np.float32)
     outputs = np.concatenate([backend.infer(one[np.newaxis]) for one in inputs])
     if recipe.wrong_golden:
         outputs = np.roll(outputs, 1, axis=1)
+    margin = 1e-3 if is_classifier else math.inf
     golden = GoldenVectors(
-        inputs, {"float32": outputs}, {"float32": Tolerance("sqnr", 80.0, 1e-3)}
+        inputs, {"float32": outputs}, {"float32": Tolerance("sqnr", 80.0, margin)}
     ).encode()
     profile = make_profile(recipe)
     contents = {sha256_hex(one): one for one in (model, golden, profile.encoded)}
     manifest = Manifest(
         name=recipe.name,
-        task="classification",
+        task=recipe.task,
         observe=recipe.observe,
         input=InputSpec(
             "input",
@@ -79,11 +100,21 @@ def make_bundle(
             recipe.hop if recipe.observe == "series" else None,
             tuple(one.name for one in profile.features),
         ),
-        output=OutputSpec("output", (1, labels), "float32", recipe.labels),
+        output=OutputSpec(
+            "output",
+            (1, labels),
+            "float32",
+            recipe.labels if is_classifier else (),
+        ),
         post=(),
         variants=(
             Variant(
-                "float32", "litert", "2.3.0", "float32", sha256_hex(model), len(model)
+                "float32",
+                recipe.runtime,
+                recipe.min_runtime,
+                "float32",
+                sha256_hex(model),
+                len(model),
             ),
         ),
         selected={"default": "float32"},
@@ -91,6 +122,7 @@ def make_bundle(
         ref_id=profile.ref_id.hex(),
         golden_file=sha256_hex(golden),
         files={digest: len(one) for digest, one in contents.items()},
+        pre=recipe.pre,
     )
     return write_bundle(path, manifest, contents, sign_key=sign_key)
 
@@ -98,12 +130,28 @@ def make_bundle(
 def make_profile(recipe: ModelRecipe) -> ReferenceProfile:
     """Return a reference profile of normal rows."""
     random = np.random.default_rng(recipe.profile_seed + 1000)
-    rows = random.normal(size=(512, recipe.features)).astype(np.float32)
-    features = tuple(
-        _feature(f"f{index}", rows[:, index]) for index in range(recipe.features)
+    shape: tuple[int, ...] = (recipe.features,)
+    if recipe.observe == "image":
+        shape = recipe.input_shape[1:]
+    frames = random.normal(size=(512, *shape)).astype(np.float32)
+    rows = observe(recipe.observe, frames)
+    names = feature_names(recipe.observe, recipe.features)
+    features = tuple(_feature(name, rows[:, index]) for index, name in enumerate(names))
+    return ReferenceProfile(
+        recipe.observe, features, _outputs(recipe, random), 64, 0, ()
     )
+
+
+def _outputs(
+    recipe: ModelRecipe, random: np.random.Generator
+) -> OutputReference | ValueReference:
     labels = len(recipe.labels)
-    outputs = OutputReference(
+    if recipe.task == "regression":
+        values = random.normal(size=(512, labels)).astype(np.float32)
+        return ValueReference(
+            tuple(_feature(f"v{one}", values[:, one]) for one in range(labels)), labels
+        )
+    return OutputReference(
         labels=recipe.labels,
         class_counts=np.full(labels, 10, dtype=np.int64),
         confidence_edges=np.linspace(0.3, 1, 15, dtype=np.float32),
@@ -112,8 +160,6 @@ def make_profile(recipe: ModelRecipe) -> ReferenceProfile:
         margin_edges=np.linspace(0, 1, 7, dtype=np.float32),
         margin_counts=np.ones(8, dtype=np.int64),
     )
-    kind: ProfileKind = "series" if recipe.observe == "series" else "vector"
-    return ReferenceProfile(kind, features, outputs, 64, 0, ())
 
 
 def _feature(name: str, values: Float32) -> FeatureReference:

@@ -54,7 +54,7 @@ def make_statistics(
 ) -> WindowStatistics:
     """Count random rows and outputs under ``profile``."""
     rng = np.random.default_rng(seed)
-    features, labels = len(profile.features), len(profile.outputs.labels)
+    features, labels = len(profile.features), profile.output_width
     builder = StatisticsBuilder(profile)
     builder.add_rows(rng.normal(size=(rows, features)).astype(np.float32))
     builder.add_outputs(rng.dirichlet(np.ones(labels), size=rows).astype(np.float32))
@@ -77,7 +77,7 @@ def make_release(
         task="classification",
         observe="vector",
         input=InputSpec("x", (1, 2), "float32", None, ("f0", "f1")),
-        output=OutputSpec("y", (1, 2), "float32", profile.outputs.labels),
+        output=OutputSpec("y", (1, 2), "float32", labels_of(profile)),
         post=({"step": "softmax"},),
         variants=(
             Variant(
@@ -91,3 +91,9 @@ def make_release(
         files={digest: len(one) for digest, one in files.items()},
     )
     return manifest, files
+
+
+def labels_of(profile: ReferenceProfile) -> tuple[str, ...]:
+    """Return the class names of a classifier's profile, none of another's."""
+    outputs = profile.outputs
+    return outputs.labels if isinstance(outputs, OutputReference) else ()

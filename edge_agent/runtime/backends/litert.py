@@ -1,110 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """LiteRT: ``.tflite`` models through ``ai_edge_litert``.
 
-Owns the mapping of its tensors and errors to ours. Tensors are allocated once and
-reached with ``set_tensor`` and ``get_tensor``: a signature runner would resize and
-allocate on every call. Integer inputs and outputs are scaled here, so that callers see
-float32 only.
+See ``runtime.interpreter`` for how a model is run.
 """
 
 import importlib.metadata
-from typing import Any
-
-import numpy as np
 
 from edge_agent.errors import BackendError
-from edge_agent.flow import Float32
-
-_FAILURES = (ValueError, RuntimeError, TypeError)
+from edge_agent.runtime.interpreter import InterpreterBackend, load_interpreter
 
 
-class LitertBackend:
-    """One ``.tflite`` model with one input and one output."""
-
-    def __init__(self, interpreter: Any) -> None:
-        """Take over an interpreter with allocated tensors; see ``load_model``."""
-        inputs = interpreter.get_input_details()
-        outputs = interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            msg = (
-                "model: expected one input and one output, "
-                f"found {len(inputs)} and {len(outputs)}"
-            )
-            raise BackendError(msg, next_step="build the bundle with edge-convert")
-        self._interpreter = interpreter
-        self._input = inputs[0]
-        self._output = outputs[0]
-        self._input_index = int(self._input["index"])
-        self._output_index = int(self._output["index"])
-        self._plain = {self._input["dtype"], self._output["dtype"]} == {np.float32}
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, batch first."""
-        return tuple(int(one) for one in self._input["shape"])
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output, batch first."""
-        return tuple(int(one) for one in self._output["shape"])
-
-    def infer(self, data: Float32) -> Float32:
-        """Run the model once; see ``Backend.infer``."""
-        try:
-            if self._plain:
-                self._interpreter.set_tensor(self._input_index, data)
-                self._interpreter.invoke()
-                result: Float32 = self._interpreter.get_tensor(self._output_index)
-                return result
-            self._interpreter.set_tensor(self._input_index, self._quantized(data))
-            self._interpreter.invoke()
-            return self._real(self._interpreter.get_tensor(self._output_index))
-        except _FAILURES as error:
-            msg = f"LiteRT: {error}"
-            raise BackendError(msg) from error
-
-    def _quantized(self, data: Float32) -> np.ndarray:
-        kind = np.dtype(self._input["dtype"])
-        if kind == np.float32:
-            return data
-        scale, zero_point = self._input["quantization"]
-        limits = np.iinfo(kind)
-        levels = np.rint(np.nan_to_num(data) / scale) + zero_point
-        result: np.ndarray = np.clip(levels, limits.min, limits.max).astype(kind)
-        return result
-
-    def _real(self, data: np.ndarray) -> Float32:
-        if data.dtype == np.float32:
-            return data
-        scale, zero_point = self._output["quantization"]
-        real: Float32 = ((data.astype(np.float32) - zero_point) * scale).astype(
-            np.float32
-        )
-        return real
-
-
-def load_model(model: bytes, *, threads: int) -> LitertBackend:
-    """Load a ``.tflite`` file.
-
-    Args:
-        model: The file's bytes.
-        threads: Threads that one inference may use.
+def load_model(model: bytes, *, threads: int) -> InterpreterBackend:
+    """Load a ``.tflite`` file; see ``BackendModule.load_model``.
 
     Raises:
-        BackendError: Not a model, or one that this runtime cannot run.
+        BackendError: Not installed, not a model, or one that cannot be run.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
         msg = "LiteRT: ai-edge-litert is not installed"
         raise BackendError(msg, next_step="install edgeloop[agent]") from error
-    try:
-        interpreter = Interpreter(model_content=model, num_threads=threads)
-        interpreter.allocate_tensors()
-    except _FAILURES as error:
-        msg = f"LiteRT: the model cannot be loaded: {str(error)[:300]}"
-        raise BackendError(msg, next_step="check that it is a .tflite file") from error
-    return LitertBackend(interpreter)
+    return load_interpreter(Interpreter, model, threads=threads, runtime="LiteRT")
 
 
 def runtime_version() -> str:

@@ -8,10 +8,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edge_contract.window import check_statistics
 from tests.support.agent_home import AgentHome, Books, await_value, program
-from tests.support.bundles import ModelRecipe
+from tests.support.bundles import ModelRecipe, make_profile
 
 
 @pytest.fixture
@@ -47,6 +49,36 @@ def test_a_stop_accounts_for_every_inference(home: AgentHome) -> None:
     assert (status["produced"], status["failed"]) == (books.produced, 0)
     assert status["windows_closed"] == len(windows)
     assert status["open_inferences"] == books.open
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ModelRecipe(observe="vector", runtime="onnxruntime"),
+        ModelRecipe(observe="image", length=6, features=3),
+        ModelRecipe(observe="vector", task="regression"),
+    ],
+    ids=["onnx", "image", "regression"],
+)
+def test_every_form_of_model_runs_and_is_counted(
+    home: AgentHome, recipe: ModelRecipe
+) -> None:
+    home.enrol()
+    home.install(recipe)
+    shape = recipe.input_shape[1:]
+    x = np.random.default_rng(1).normal(size=(300, *shape)).astype(np.float32)
+    np.savez(home.folder / "source.npz", x=x)
+    home.start()
+    home.await_produced(200)
+    home.stop()
+
+    books, windows = home.read_books(), home.read_windows()
+    check_books(books, len(windows))
+    assert home.read_status()["failed"] == 0
+    profile = make_profile(recipe)
+    for one in windows:
+        check_statistics(one.statistics(profile), profile)
+    assert sum(one.inferences for one in windows) == books.closed > 60
 
 
 def test_windows_hold_as_many_rows_as_fit_their_time(home: AgentHome) -> None:

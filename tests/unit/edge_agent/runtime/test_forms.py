@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of every form and runtime, loaded from real bundles."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.errors import BackendError, ModelError
+from edge_agent.runtime.backend import find_backend
+from edge_agent.runtime.model import Model, load, prove
+from edge_contract.bundle import Bundle
+from tests.support.bundles import ModelRecipe, make_bundle
+
+IMAGE = ModelRecipe(observe="image", length=6, features=3)
+FORMS = {
+    "onnx": ModelRecipe(runtime="onnxruntime"),
+    "image": IMAGE,
+    "onnx-image": ModelRecipe(
+        observe="image", length=6, features=3, runtime="onnxruntime"
+    ),
+    "regression": ModelRecipe(observe="vector", task="regression"),
+}
+
+
+def loaded(folder: Path, recipe: ModelRecipe) -> Model:
+    make_bundle(folder / "one.bundle", recipe)
+    return load(folder / "one.bundle", allow_unsigned=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_reproduces_its_golden_vectors(tmp_path: Path, form: str) -> None:
+    model = loaded(tmp_path, FORMS[form])
+    with Bundle.open(tmp_path / "one.bundle") as bundle:
+        prove(model, bundle)
+        frame = bundle.golden.inputs[0]
+        expected = bundle.golden.outputs["float32"][0]
+    assert np.allclose(model.infer(frame), expected, atol=1e-6)
+    flat = frame.reshape(1, -1)
+    assert np.array_equal(model.infer(flat), model.infer(frame)) or (
+        model.manifest.observe == "series"
+    )
+
+
+def test_a_scale_comes_before_the_model_and_not_before_statistics(
+    tmp_path: Path,
+) -> None:
+    step = {"step": "scale", "factor": "0.5", "offset": "-1"}
+    plain = loaded(tmp_path, IMAGE)
+    (tmp_path / "scaled").mkdir()
+    recipe = ModelRecipe(observe="image", length=6, features=3, pre=(step,))
+    scaled = loaded(tmp_path / "scaled", recipe)
+    frame = np.random.default_rng(1).normal(size=(6, 6, 3)).astype(np.float32)
+    half = frame * np.float32(0.5) - np.float32(1)
+    assert np.allclose(scaled.infer(frame), plain.infer(half))
+    rows = frame.reshape(1, -1)
+    assert np.array_equal(scaled.observe(rows), plain.observe(rows))
+    assert scaled.observe(rows).shape == (1, 5)
+
+
+def test_a_newer_runtime_than_installed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"needs litert 99\.0\.0, found 2\.3\.0"):
+        loaded(tmp_path, ModelRecipe(min_runtime="99.0.0"))
+
+
+def test_a_runtime_that_is_not_installed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="tflite-runtime is not installed"):
+        loaded(tmp_path, ModelRecipe(runtime="tflite-runtime"))
+
+
+def test_no_onnx_model_is_refused() -> None:
+    with pytest.raises(BackendError, match="ONNX Runtime: the model cannot be loaded"):
+        find_backend("onnxruntime").load_model(b"no model", threads=1)
+
+
+def test_a_wrong_shape_is_the_backends_error(tmp_path: Path) -> None:
+    model = loaded(tmp_path, FORMS["onnx"])
+    with pytest.raises(BackendError, match="ONNX Runtime"):
+        model.backend.infer(np.zeros((1, 3, 2), dtype=np.float32))
