@@ -25,7 +25,8 @@ from bench.harness.document import (
     write_document,
 )
 from bench.harness.document import summarise as summarise_samples
-from converter.data.dataset import FrameRule, Rows
+from converter.data.dataset import Rows
+from converter.data.rule import FrameRule
 from converter.tensors import TensorSpec
 from converter.variances import unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges

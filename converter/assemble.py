@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from converter import lint, pack
+from converter import pack
 from converter.assess import Assessment
-from converter.candidate import Candidate
-from converter.choose import Choice, drop_upper_bound
-from converter.data.dataset import Float32, Int64
 from converter.inputs import Inputs
 from converter.loaders.choose import source_digest
-from converter.profiles import DEFAULT
-from converter.reference import build_outputs, build_reference
+from converter.measure import run_all
+from converter.reference import build_outputs, build_reference, build_values
 from converter.report import BuildReport, VariantReport
 from converter.request import BuildRequest
-from converter.runtimes import open_engine
+from converter.search import Trial
+from converter.tensors import Float32, Int64
+from edge_contract.profile import OutputReference, ValueReference
 from edge_contract.steps import apply_post
 
 
@@ -33,52 +32,63 @@ class Work:
     request: BuildRequest
     inputs: Inputs
     assessment: Assessment
-    choice: Choice
 
 
 def assemble_parts(work: Work) -> pack.Parts:
     """Return what the bundle is made of."""
     request, inputs, assessment = work.request, work.inputs, work.assessment
-    probabilities, truth = _reference_outputs(inputs, assessment)
-    reference_outputs = build_outputs(inputs.labels, probabilities, truth)
     return pack.Parts(
         name=request.model_name,
         rule=inputs.rule,
+        meaning=inputs.meaning,
         output=inputs.model.output,
         features=inputs.features,
         labels=inputs.labels,
-        post=assessment.post,
-        candidates=assessment.candidates,
-        selected=dict.fromkeys((DEFAULT, *request.profiles), work.choice.chosen),
+        candidates=assessment.packed,
+        selected={name: assessment.choice_of(name) for name in assessment.choices},
         reference=build_reference(
-            inputs.calibration, inputs.rule, inputs.features, reference_outputs
+            inputs.calibration,
+            inputs.rule,
+            inputs.features,
+            _output_reference(inputs, assessment),
         ),
         golden=assessment.golden,
-        lineage=_lineage(request, inputs),
+        lineage=_lineage(request, inputs, assessment),
         metrics=_metrics(inputs, assessment),
     )
+
+
+def _output_reference(
+    inputs: Inputs, assessment: Assessment
+) -> OutputReference | ValueReference:
+    raw, truth = _reference_outputs(inputs, assessment)
+    if inputs.meaning.task == "regression":
+        return build_values(raw)
+    probabilities = apply_post(inputs.meaning.post, raw.reshape(len(raw), -1))
+    return build_outputs(inputs.labels, probabilities, truth)
 
 
 def _reference_outputs(
     inputs: Inputs, assessment: Assessment
 ) -> tuple[Float32, Int64 | None]:
     """Return the float model's outputs on all data, or on all that has labels."""
-    base = assessment.candidates[0]
+    base = assessment.packed[0]
     sets = [inputs.calibration]
     if inputs.validation.sha256 != inputs.calibration.sha256:
         sets.append(inputs.validation)
     used = [one for one in sets if one.labels is not None] or sets
-    frames = np.concatenate([one.frames for one in used])
-    probabilities = apply_post(assessment.post, _run(base, frames))
-    truths = [one.labels for one in used if one.labels is not None]
-    return probabilities, np.concatenate(truths) if truths else None
+    raw = np.concatenate([run_all(base, one.frames) for one in used])
+    truths = [
+        one.labels.astype(np.int64)
+        for one in used
+        if one.labels is not None and one.labels.dtype.kind == "i"
+    ]
+    return raw, np.concatenate(truths) if truths else None
 
 
-def _run(candidate: Candidate, frames: Float32) -> Float32:
-    return open_engine(candidate.runtime, candidate.content).run(frames)
-
-
-def _lineage(request: BuildRequest, inputs: Inputs) -> dict[str, Any]:
+def _lineage(
+    request: BuildRequest, inputs: Inputs, assessment: Assessment
+) -> dict[str, Any]:
     return {
         "model_sha256": source_digest(request.model),
         "calibration_sha256": inputs.calibration.sha256,
@@ -86,22 +96,28 @@ def _lineage(request: BuildRequest, inputs: Inputs) -> dict[str, Any]:
         "framework": inputs.framework,
         "arguments": {
             "max_drop": repr(request.max_drop),
-            "metric": inputs.metric,
+            "metric": inputs.metric.name,
             "objective": request.objective,
+        },
+        "recipes": {
+            one.id: pack.recipe_document(one.recipe) for one in assessment.packed
         },
         "toolchain": pack.toolchain(inputs.toolchain),
     }
 
 
 def _metrics(inputs: Inputs, assessment: Assessment) -> dict[str, Any]:
-    return {
-        one.id: {
-            inputs.metric: f"{assessment.quality[one.id].accuracy:.6f}",
-            "correct": str(int(assessment.quality[one.id].correct.sum())),
-            "samples": str(len(inputs.validation.frames)),
+    found = {}
+    for one in assessment.packed:
+        compared = assessment.quality[one.id].comparison
+        found[one.id] = {
+            compared.metric: f"{compared.other:.6f}",
+            "samples": str(compared.samples),
         }
-        for one in assessment.candidates
-    }
+        if compared.metric in {"top1", "agreement"} and inputs.meaning.classes:
+            right = round(compared.other * compared.samples)
+            found[one.id]["correct"] = str(right)
+    return found
 
 
 def assemble_report(
@@ -116,7 +132,8 @@ def assemble_report(
         name=parts.name,
         source=request.model.name,
         framework=inputs.framework,
-        metric=inputs.metric,
+        task=inputs.meaning.task,
+        metric=inputs.metric.name,
         samples=len(inputs.validation.frames),
         max_drop=request.max_drop,
         objective=request.objective,
@@ -124,7 +141,7 @@ def assemble_report(
         runtime=f"{pack.RUNTIME} {pack.runtime_version()}",
         parity_inputs=inputs.parity.inputs,
         parity_sqnr_db=inputs.parity.sqnr_db,
-        variants=tuple(_variant_report(one, work) for one in assessment.candidates),
+        variants=tuple(_variant_report(one, work) for one in assessment.trials),
         skipped=dict(assessment.skipped),
         selected=dict(parts.selected),
         observe=inputs.rule.observe,
@@ -134,25 +151,31 @@ def assemble_report(
         unit_rows=parts.reference.unit_rows,
         groups=parts.reference.groups,
         golden_vectors=len(parts.golden.inputs),
-        warnings=lint.warnings_of(
-            inputs.calibration, inputs.validation, parts.features, len(parts.labels)
-        ),
+        warnings=inputs.warnings,
+        search_seconds=round(assessment.search_seconds, 1),
+        is_cut_short=assessment.is_cut_short,
         seconds=round(seconds, 1),
     )
 
 
-def _variant_report(one: Candidate, work: Work) -> VariantReport:
-    measured, choice = work.assessment, work.choice
+def _variant_report(trial: Trial, work: Work) -> VariantReport:
+    one, measured = trial.candidate, work.assessment
     quality, latency = measured.quality[one.id], measured.latency[one.id]
-    pair = measured.pair_with_float(one)
-    is_float = one is measured.candidates[0]
+    compared = quality.comparison
+    is_float = trial.stage == "float"
+    checks = measured.checks.get(one.id, ())
+    chosen_for = tuple(
+        name for name in measured.choices if measured.choice_of(name) == one.id
+    )
     return VariantReport(
         id=one.id,
+        runtime=one.runtime,
         dtype=one.dtype,
+        stage=trial.stage,
         size_bytes=len(one.content),
-        accuracy=quality.accuracy,
-        drop=pair.drop,
-        drop_upper=0.0 if is_float else drop_upper_bound(pair),
+        metric_value=compared.other,
+        drop=0.0 if is_float else compared.drop,
+        drop_upper=0.0 if is_float else compared.upper,
         sqnr_db=quality.sqnr_db,
         latency_median_us=latency.median_us,
         latency_p99_us=latency.p99_us,
@@ -160,10 +183,14 @@ def _variant_report(one: Candidate, work: Work) -> VariantReport:
         ram_bytes=measured.ram.get(one.id),
         kernels={
             check.kernels: f"{check.result.max_abs:.3g} ({check.result.sqnr_db:.1f} dB)"
-            for check in measured.checks[one.id]
+            for check in checks
         },
+        kept_float=one.recipe.kept_float,
         float_operators=one.float_operators,
-        packed=True,
-        chosen=one.id == choice.chosen,
-        reason=choice.reasons[one.id],
+        packed=any(one.id == packed.id for packed in measured.packed),
+        chosen_for=chosen_for,
+        reasons={
+            name: choice.reasons.get(one.id, "")
+            for name, choice in measured.choices.items()
+        },
     )

@@ -1,109 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which candidate is chosen: pure rules over measured figures.
+"""Which candidate is chosen for a device: pure rules over measured figures.
 
-Owns the paired interval of an accuracy drop (Tango, Statistics in Medicine 17, 1998:
-the score interval for the difference of two paired proportions), the number of samples
-that would prove a drop small enough, and the choice itself. Float is never more than
-the fallback that needs no proof. Frames are taken as independent; frames that overlap
-make the interval too narrow.
+Owns the rules: a drop must be proven within the budget, what a device cannot run or
+what is slower than float is out, and costs that differ by less than a host's noise are
+decided by quality. Float is the fallback that needs no proof.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 Objective = Literal["latency", "size", "ram"]
 OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
-Z95: Final = 1.959963984540054
-_BISECTIONS = 60
-_MAX_SAMPLES = 10_000_000
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Two classifiers on the same samples.
-
-    Attributes:
-        worse: Samples that only the first got right.
-        better: Samples that only the second got right.
-        samples: All samples.
-    """
-
-    worse: int
-    better: int
-    samples: int
-
-    @property
-    def drop(self) -> float:
-        """The loss of accuracy from the first to the second."""
-        return (self.worse - self.better) / self.samples
-
-
-def drop_upper_bound(pair: Paired) -> float:
-    """Return the upper end of the 95 % interval of the drop.
-
-    >>> round(drop_upper_bound(Paired(0, 0, 100)), 4)
-    0.037
-    """
-    low, high = pair.drop, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if _score(pair, middle) > -Z95:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def _score(pair: Paired, delta: float) -> float:
-    """Return Tango's score statistic for a true drop of ``delta``."""
-    n, b, c = pair.samples, pair.worse, pair.better
-    linear = -b - c + (2 * n - b + c) * delta
-    constant = -c * delta * (1 - delta)
-    root = math.sqrt(max(0.0, linear * linear - 8 * n * constant))
-    share = (root - linear) / (4 * n)
-    variance = n * (2 * share + delta * (1 - delta))
-    if variance <= 0:
-        return 0.0 if b - c == n * delta else math.copysign(math.inf, b - c - n * delta)
-    return (b - c - n * delta) / math.sqrt(variance)
-
-
-def samples_needed(pair: Paired, max_drop: float) -> int | None:
-    """Return how many samples would prove the drop, if its rates stay as seen.
-
-    Returns:
-        The number, or None when the seen drop is no smaller than ``max_drop``.
-
-    >>> samples_needed(Paired(0, 0, 100), 0.01)
-    381
-    """
-    if pair.drop >= max_drop:
-        return None
-
-    def proven(samples: int) -> bool:
-        factor = samples / pair.samples
-        scaled = Paired(
-            math.ceil(pair.worse * factor), math.floor(pair.better * factor), samples
-        )
-        return drop_upper_bound(scaled) <= max_drop
-
-    low, high = 1, max(2, pair.samples)
-    while not proven(high):
-        low, high = high, high * 2
-        if high > _MAX_SAMPLES:
-            return None
-    return _first(proven, low, high)
-
-
-def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
-    while low + 1 < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle
-    return high
+TIE_SHARE: Final = 0.08
 
 
 @dataclass(frozen=True)
@@ -111,25 +21,43 @@ class Figures:
     """What was measured of a candidate.
 
     Attributes:
-        paired: Against float on the validation frames; None for float itself.
+        drop: The metric's drop against float; 0 for float itself.
+        upper: Upper end of the drop's 95 % interval; 0 for float itself.
+        sqnr_db: Outputs against float's.
         latency_us: Median of one inference on the host, in microseconds.
         size_bytes: Length of the file.
+        samples: Frames that the metric was measured on.
+        needed: Frames that would prove the drop, or None where more would not help.
         ram_bytes: Memory that loading and running takes on the host, or None where it
             was not measured.
+        objections: Why the device cannot run it; empty where it can.
     """
 
-    paired: Paired | None
+    drop: float
+    upper: float
+    sqnr_db: float
     latency_us: float
     size_bytes: int
+    samples: int
+    needed: int | None = None
     ram_bytes: int | None = None
+    objections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen candidate, and one sentence about each."""
+    """The outcome for one device.
 
-    chosen: str
+    Attributes:
+        chosen: The candidate's id, or None where nothing can run.
+        reasons: Candidate id to one sentence.
+        nearest: The quantized candidate that is nearest to the budget where none is
+            within it, else None.
+    """
+
+    chosen: str | None
     reasons: Mapping[str, str]
+    nearest: str | None = None
 
 
 def choose(
@@ -137,7 +65,7 @@ def choose(
     *,
     objective: Objective,
     max_drop: float,
-    float_id: str,
+    float_ids: Sequence[str],
 ) -> Choice:
     """Return the best candidate whose drop is proven to be within ``max_drop``.
 
@@ -145,43 +73,85 @@ def choose(
         figures: Candidate id to figures; float among them.
         objective: What to make small.
         max_drop: The largest drop, as a share (0.01 is one point).
-        float_id: Which candidate is float.
+        float_ids: Which candidates are float, one a runtime.
     """
     reasons: dict[str, str] = {}
-    eligible = [float_id]
+    runnable = [name for name in float_ids if not figures[name].objections]
+    fastest = min(
+        (figures[name].latency_us for name in runnable or float_ids), default=math.inf
+    )
+    eligible: list[str] = []
     for name, one in figures.items():
-        if name == float_id or one.paired is None:
-            continue
-        reasons[name] = _objection(one, figures[float_id], objective, max_drop)
+        reasons[name] = _objection(
+            one, fastest, objective, max_drop, is_float=name in float_ids
+        )
         if not reasons[name]:
             eligible.append(name)
-    chosen = min(eligible, key=lambda name: (_cost(figures[name], objective), name))
+    if not eligible:
+        return Choice(None, reasons, _nearest(figures, float_ids))
+    chosen = _best(figures, eligible, objective)
     for name in eligible:
-        reasons[name] = _why(name, chosen, objective, eligible)
-    return Choice(chosen, reasons)
+        reasons[name] = _why(figures, name, chosen, objective, eligible)
+    quantized = [name for name in eligible if name not in float_ids]
+    return Choice(chosen, reasons, None if quantized else _nearest(figures, float_ids))
+
+
+def _best(
+    figures: Mapping[str, Figures], eligible: Sequence[str], objective: Objective
+) -> str:
+    """Return the best quality among those within a tie of the lowest cost."""
+    lowest = min(_cost(figures[name], objective) for name in eligible)
+    near = [
+        name
+        for name in eligible
+        if _cost(figures[name], objective) <= lowest * (1 + TIE_SHARE)
+    ]
+    return max(
+        near,
+        key=lambda name: (
+            round(figures[name].sqnr_db, 1),
+            -_cost(figures[name], objective),
+            name,
+        ),
+    )
+
+
+def _nearest(figures: Mapping[str, Figures], float_ids: Sequence[str]) -> str | None:
+    quantized = [
+        name
+        for name, one in figures.items()
+        if name not in float_ids and not one.objections
+    ]
+    return min(quantized, key=lambda name: (figures[name].upper, name), default=None)
 
 
 def _objection(
-    one: Figures, base: Figures, objective: Objective, max_drop: float
+    one: Figures,
+    fastest_float: float,
+    objective: Objective,
+    max_drop: float,
+    *,
+    is_float: bool,
 ) -> str:
-    pair = one.paired
-    if pair is None:
+    if one.objections:
+        return f"cannot run there: {'; '.join(one.objections)}"
+    if is_float:
         return ""
-    bound = drop_upper_bound(pair)
-    if bound > max_drop:
-        return _not_proven(pair, bound, max_drop)
-    if objective == "latency" and one.latency_us >= base.latency_us:
-        return f"not faster than float ({one.latency_us:.1f} μs)"
+    if one.upper > max_drop:
+        return not_proven(one, max_drop)
+    if objective == "latency" and one.latency_us >= fastest_float:
+        return f"not faster than float ({fastest_float:.1f} µs)"
     return ""
 
 
-def _not_proven(pair: Paired, bound: float, max_drop: float) -> str:
-    text = f"drop {pair.drop:.2%}, at most {bound:.2%} (95 %): not proven"
+def not_proven(one: Figures, max_drop: float) -> str:
+    """Return why a drop is not proven, and what would prove it."""
+    text = f"drop {one.drop:.2%}, at most {one.upper:.2%} (95 %): not proven"
     text += f" within {max_drop:.2%}"
-    needed = samples_needed(pair, max_drop)
-    if needed is None:
+    if one.needed is None:
         return text + "; more samples would not help at this drop"
-    return text + f"; needs {needed - pair.samples} more samples than {pair.samples}"
+    more = max(1, one.needed - one.samples)
+    return text + f"; needs {more} more samples than {one.samples}"
 
 
 def _cost(one: Figures, objective: Objective) -> float:
@@ -192,9 +162,18 @@ def _cost(one: Figures, objective: Objective) -> float:
     return math.inf if one.ram_bytes is None else one.ram_bytes
 
 
-def _why(name: str, chosen: str, objective: str, eligible: Sequence[str]) -> str:
-    if name != chosen:
-        return f"within the budget, not the best {objective}"
-    if len(eligible) == 1:
-        return "chosen: no other candidate is proven within the budget"
-    return f"chosen: best {objective} within the budget"
+def _why(
+    figures: Mapping[str, Figures],
+    name: str,
+    chosen: str,
+    objective: Objective,
+    eligible: Sequence[str],
+) -> str:
+    if name == chosen:
+        if len(eligible) == 1:
+            return "chosen: no other candidate is proven within the budget"
+        return f"chosen: best {objective} within the budget"
+    ratio = _cost(figures[name], objective) / _cost(figures[chosen], objective)
+    if ratio <= 1 + TIE_SHARE:
+        return f"within the budget, {objective} alike, less exact"
+    return f"within the budget, not the best {objective}"

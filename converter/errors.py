@@ -75,3 +75,16 @@ class ConvertGoldenError(ConvertError):
 
     code = "convert.golden"
     exit_code = EXIT_GATE
+
+
+class ConvertMetricError(ConvertError):
+    """The metric cannot be computed."""
+
+    code = "convert.metric"
+
+
+class ConvertBudgetError(ConvertError):
+    """No variant is within what was asked."""
+
+    code = "convert.budget"
+    exit_code = EXIT_GATE

@@ -2,23 +2,30 @@
 """The model and the data of a build, loaded and found good.
 
 Owns the first gates: the model's form, float parity, the data's form and amount, and
-which metric and names apply. Nothing is quantized yet; see ``assess``.
+which task, metric and names apply. Nothing is quantized yet; see ``assess``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+import numpy as np
 
 from converter import lint, outputs
-from converter.data.dataset import Dataset, FrameRule, frame_rule, load_dataset
+from converter.data.dataset import Dataset, open_dataset
+from converter.data.rule import FrameRule, frame_rule
 from converter.errors import ConvertDataError
 from converter.litert.normalise import normalise
 from converter.loaders import open_source
+from converter.metrics import Metric, Truth, open_metric
 from converter.model import FloatModel
 from converter.parity import Parity, check_parity
-from converter.request import BuildRequest, Metric
+from converter.request import BuildRequest
+from converter.runtimes import open_engine
+from converter.tensors import Float32, Frames, Int64
+from edge_contract.steps import check_pre
 
 Progress = Callable[[str], None]
+_TASK_FRAMES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,24 +38,40 @@ class Inputs:
         calibration: Ranges and the reference profile come from it.
         validation: Accuracy comes from it; the calibration data itself where no other
             was given.
+        meaning: What the outputs are.
         metric: What accuracy means.
         features: Names of the observed features.
-        labels: Names of the classes.
+        labels: Names of the classes; empty for regression.
         parity: How closely the float model follows its source.
         framework: What the source model was made with.
         toolchain: Package to version of what read it.
+        warnings: What is odd but not wrong about the data.
     """
 
     model: FloatModel
     rule: FrameRule
     calibration: Dataset
     validation: Dataset
+    meaning: outputs.Meaning
     metric: Metric
     features: tuple[str, ...]
     labels: tuple[str, ...]
     parity: Parity
     framework: str
     toolchain: dict[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def truth(self) -> Truth:
+        """Labels or targets of the validation frames, where the metric wants them."""
+        if self.metric.name == "agreement":
+            return None
+        return self.validation.labels
+
+    @property
+    def clusters(self) -> Int64 | None:
+        """Which validation frames are not independent of each other."""
+        return self.validation.clusters
 
 
 def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
@@ -60,39 +83,103 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
     progress(f"loading {request.model.name}")
     with open_source(request.model) as source:
         model = normalise(source.export(), source=source.name)
-        rule = frame_rule(model.input, request.observe, request.hop)
-        classes = outputs.class_count(model.output)
+        rule = _frame_rule(request, model)
         progress("reading data")
-        calibration = _load_data(request.calibration, rule, "calibration")
+        calibration = open_dataset(request.calibration, rule, group=request.group or "")
         validation = calibration
         if request.validation is not None:
-            validation = _load_data(request.validation, rule, "validation")
-        lint.check_labels(calibration, classes)
-        lint.check_labels(validation, classes)
+            validation = open_dataset(request.validation, rule)
+        surveys = _checked(request, rule, calibration, validation)
+        meaning = _meaning(request, model, validation)
+        for data in (calibration, validation):
+            lint.check_labels(data, meaning.classes)
         progress("checking float parity")
         parity = check_parity(source, model, calibration.frames)
+        features = outputs.feature_names(request.features, calibration, rule)
         return Inputs(
             model=model,
             rule=rule,
             calibration=calibration,
             validation=validation,
-            metric=_metric(request, validation),
-            features=outputs.feature_names(request.features, calibration, rule),
-            labels=outputs.label_names(request.labels, calibration, classes),
+            meaning=meaning,
+            metric=_metric(request, meaning, validation),
+            features=features,
+            labels=outputs.label_names(request.labels, calibration, meaning.classes),
             parity=parity,
             framework=source.framework,
             toolchain=dict(source.toolchain),
+            warnings=_warnings(calibration, validation, surveys, rule, meaning)
+            + tuple(
+                lint.warn_constant(
+                    calibration.source, features, calibration.rows().values
+                )
+            ),
         )
 
 
-def _load_data(path: Path, rule: FrameRule, use: str) -> Dataset:
-    data = load_dataset(path, rule)
-    lint.check_count(data, use)
-    return data
+def _frame_rule(request: BuildRequest, model: FloatModel) -> FrameRule:
+    rule = frame_rule(
+        model.input,
+        request.observe,
+        request.hop,
+        scale=request.scale,
+        input_range=request.input_range,
+    )
+    check_pre(rule.pre)
+    return rule
 
 
-def _metric(request: BuildRequest, validation: Dataset) -> Metric:
-    if request.metric == "top1" and validation.labels is None:
-        msg = f"{validation.source}: --metric top1 needs labels 'y', found none"
+def _checked(
+    request: BuildRequest, rule: FrameRule, calibration: Dataset, validation: Dataset
+) -> tuple[lint.Survey, lint.Survey]:
+    lint.check_count(calibration, "calibration")
+    lint.check_count(validation, "validation")
+    first = lint.survey(calibration)
+    second = first if validation is calibration else lint.survey(validation)
+    for data, found in ((calibration, first), (validation, second)):
+        lint.check_range(data, found, rule, request.input_range)
+    return first, second
+
+
+def _meaning(
+    request: BuildRequest, model: FloatModel, data: Dataset
+) -> outputs.Meaning:
+    labels = data.labels
+    has_classes = labels is not None and labels.dtype.kind == "i"
+    has_classes = has_classes or bool(request.labels or data.label_names)
+    engine = open_engine(model.runtime, model.content)
+    return outputs.find_meaning(
+        model,
+        engine.run(_head(data.frames)),
+        asked=request.task,
+        has_classes=has_classes,
+    )
+
+
+def _head(frames: Frames) -> Float32:
+    count = min(len(frames), _TASK_FRAMES)
+    return frames.take(np.linspace(0, len(frames) - 1, count).astype(np.int64))
+
+
+def _metric(
+    request: BuildRequest, meaning: outputs.Meaning, validation: Dataset
+) -> Metric:
+    name = request.metric
+    if name is None:
+        best = "top1" if meaning.task == "classification" else "rmse"
+        name = "agreement" if validation.labels is None else best
+    metric = open_metric(name, meaning.task)
+    if metric.needs_truth and validation.labels is None:
+        msg = f"{validation.source}: --metric {name} needs labels 'y', found none"
         raise ConvertDataError(msg, next_step="add them, or use --metric agreement")
-    return request.metric or ("agreement" if validation.labels is None else "top1")
+    return metric
+
+
+def _warnings(
+    calibration: Dataset,
+    validation: Dataset,
+    surveys: tuple[lint.Survey, lint.Survey],
+    rule: FrameRule,
+    meaning: outputs.Meaning,
+) -> tuple[str, ...]:
+    return lint.warnings_of(calibration, validation, surveys, rule, meaning.classes)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a candidate does on validation frames and on this host.
 
-Owns accuracy (deterministic, it goes into the bundle) and latency and memory (host
-figures, they never do). Judges nothing; see ``choose``.
+Owns outputs, SQNR and the metric (deterministic, they go into the bundle) and latency
+and memory (host figures, they never do). Judges nothing; see ``choose``.
 """
 
 import json
@@ -16,39 +16,33 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converter.candidate import Candidate
-from converter.choose import Paired
 from converter.config import worker_environment
 from converter.errors import ConvertError
+from converter.metrics import Comparison, Metric, Truth
 from converter.runtimes import Engine, open_engine
-from converter.tensors import Float32
-from edge_contract.golden import signal_to_noise_db
+from converter.tensors import Float32, Frames, Int64
+from edge_contract.golden import EXACT_SQNR_DB, signal_to_noise_db
 from edge_contract.steps import apply_post
 
-Int64 = NDArray[np.int64]
 PostSteps = Sequence[Mapping[str, str]]
 ROUNDS: Final = 40
-_ROUND_SECONDS: Final = 0.01
+_ROUND_SECONDS: Final = 0.005
 _MAX_CALLS: Final = 500
 _WARM_UP: Final = 5
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Quality:
-    """Outputs on the validation frames.
+    """A candidate against float on the validation frames.
 
     Attributes:
-        probabilities: float32 [n, K], after the post steps.
-        correct: bool [n]; agreement with float where there are no labels.
-        accuracy: Share of ``correct``.
-        sqnr_db: Against the float candidate's raw outputs.
+        comparison: The metric of both, and the drop with its interval.
+        sqnr_db: Of the outputs before post-processing.
     """
 
-    probabilities: Float32
-    correct: NDArray[np.bool_]
-    accuracy: float
+    comparison: Comparison
     sqnr_db: float
 
 
@@ -61,64 +55,94 @@ class Latency:
     calls: int
 
 
-def measure_quality(
-    candidates: Sequence[Candidate],
-    frames: Float32,
-    labels: Int64 | None,
-    post: PostSteps,
-) -> dict[str, Quality]:
-    """Run every candidate on ``frames``; the first candidate is float.
+class Yardstick:
+    """What every candidate is compared with: float's outputs on the same frames.
 
     Args:
-        candidates: What to run.
-        frames: float32 [n, ...].
-        labels: int64 [n], or None for agreement with float.
-        post: Steps from raw outputs to probabilities.
+        base: The float candidate.
+        frames: Validation frames.
+        post: Steps from raw outputs to what the metric compares.
+        metric: How.
+        truth: Labels or targets of the frames, or None.
+        clusters: Frames of one cluster are not independent; int64 [n], or None.
     """
-    found: dict[str, Quality] = {}
-    base: Float32 | None = None
-    target = labels
-    for one in candidates:
-        raw = open_engine(one.runtime, one.content).run(frames)
-        base = raw if base is None else base
-        probabilities = apply_post(post, raw)
-        winners = probabilities.argmax(axis=1)
-        target = winners if target is None else target
-        correct = winners == target
-        found[one.id] = Quality(
-            probabilities,
-            correct,
-            float(correct.mean()),
-            signal_to_noise_db(base, raw),
+
+    def __init__(
+        self,
+        base: Candidate,
+        frames: Frames,
+        *,
+        post: PostSteps,
+        metric: Metric,
+        truth: Truth,
+        clusters: Int64 | None,
+    ) -> None:
+        self.base = base
+        self._frames = frames
+        self._post = post
+        self._metric = metric
+        self._truth = truth
+        self._clusters = clusters
+        self.raw = run_all(base, frames)
+        self.outputs = self._processed(self.raw)
+        self._known: dict[bytes, Quality] = {}
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        return len(self.raw)
+
+    def measure(self, candidate: Candidate) -> Quality:
+        """Run a candidate on every frame, once, and compare it with float.
+
+        Raises:
+            ConvertError: The runtime or the metric failed.
+        """
+        if candidate.content not in self._known:
+            self._known[candidate.content] = self._measured(candidate)
+        return self._known[candidate.content]
+
+    def _measured(self, candidate: Candidate) -> Quality:
+        raw = self.raw if candidate is self.base else run_all(candidate, self._frames)
+        comparison = self._metric.compare(
+            self.outputs, self._processed(raw), self._truth, self._clusters
         )
-    return found
+        return Quality(comparison, signal_to_noise_db(self.raw, raw))
+
+    def _processed(self, raw: Float32) -> Float32:
+        return apply_post(self._post, raw.reshape(len(raw), -1))
 
 
-def paired(base: Quality, other: Quality) -> Paired:
-    """Return how ``other`` differs from ``base`` on the same frames."""
-    return Paired(
-        worse=int((base.correct & ~other.correct).sum()),
-        better=int((~base.correct & other.correct).sum()),
-        samples=len(base.correct),
-    )
+def run_all(candidate: Candidate, frames: Frames) -> Float32:
+    """Return a candidate's raw outputs on ``frames``, float32 [n, ...]."""
+    engine = open_engine(candidate.runtime, candidate.content)
+    return np.concatenate([engine.run(block) for block in frames])
+
+
+def sqnr_of(found: Float32, expected: Float32) -> float:
+    """Return the SQNR, with outputs that are not finite as no signal at all."""
+    if not np.isfinite(found).all():
+        return -EXACT_SQNR_DB
+    return signal_to_noise_db(expected, found)
 
 
 def measure_latency(
-    candidates: Sequence[Candidate], frames: Float32
+    candidates: Sequence[Candidate], frames: Float32, *, rounds: int = ROUNDS
 ) -> dict[str, Latency]:
     """Time every candidate in interleaved rounds, one thread.
 
     Interleaving lets a change of the machine's speed hit all candidates alike.
     """
-    engines = {one.id: open_engine(one.runtime, one.content) for one in candidates}
-    samples: dict[str, list[float]] = {name: [] for name in engines}
-    calls = {name: _calibrate(one, frames) for name, one in engines.items()}
-    for turn in range(ROUNDS):
-        for name, engine in engines.items():
-            samples[name] += _time_calls(engine, frames, calls[name], turn)
+    engines = [open_engine(one.runtime, one.content) for one in candidates]
+    samples: list[list[float]] = [[] for _ in engines]
+    calls = [_calibrate(one, frames) for one in engines]
+    for turn in range(rounds):
+        for index, engine in enumerate(engines):
+            samples[index] += _time_calls(engine, frames, calls[index], turn)
     return {
-        name: Latency(float(np.median(one)), float(np.percentile(one, 99)), len(one))
-        for name, one in samples.items()
+        one.id: Latency(
+            float(np.median(times)), float(np.percentile(times, 99)), len(times)
+        )
+        for one, times in zip(candidates, samples, strict=True)
     }
 
 
@@ -148,7 +172,7 @@ def measure_ram(candidate: Candidate, input_shape: tuple[int, ...]) -> int:
         ConvertError: The process failed.
     """
     with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
-        path = Path(folder) / "model.tflite"
+        path = Path(folder) / "model"
         path.write_bytes(candidate.content)
         done = subprocess.run(  # noqa: S603 - our own module
             [

@@ -12,10 +12,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from converter.candidate import Candidate
-from converter.data.dataset import FrameRule
+from converter.candidate import Candidate, Recipe
+from converter.data.rule import FrameRule
 from converter.errors import ConvertOutputError
-from converter.outputs import PostSteps
+from converter.outputs import Meaning
 from converter.tensors import TensorSpec
 from edge_contract.bundle import write_bundle
 from edge_contract.canonical import sha256_hex
@@ -34,10 +34,10 @@ class Parts:
 
     name: str
     rule: FrameRule
+    meaning: Meaning
     output: TensorSpec
     features: tuple[str, ...]
     labels: tuple[str, ...]
-    post: PostSteps
     candidates: tuple[Candidate, ...]
     selected: Mapping[str, str]
     reference: ReferenceProfile
@@ -63,7 +63,7 @@ def make_manifest(parts: Parts) -> tuple[Manifest, dict[str, bytes]]:
     contents = {sha256_hex(one): one for one in files}
     manifest = Manifest(
         name=parts.name,
-        task="classification",
+        task=parts.meaning.task,
         observe=parts.rule.observe,
         input=InputSpec(
             name=parts.rule.input.name,
@@ -75,7 +75,7 @@ def make_manifest(parts: Parts) -> tuple[Manifest, dict[str, bytes]]:
         output=OutputSpec(
             parts.output.name, parts.output.shape, parts.output.dtype, parts.labels
         ),
-        post=parts.post,
+        post=parts.meaning.post,
         variants=tuple(_variant(one) for one in parts.candidates),
         selected=dict(parts.selected),
         profile_file=sha256_hex(reference),
@@ -84,8 +84,23 @@ def make_manifest(parts: Parts) -> tuple[Manifest, dict[str, bytes]]:
         files={digest: len(one) for digest, one in contents.items()},
         lineage=parts.lineage,
         metrics=parts.metrics,
+        pre=parts.rule.pre,
+        value_range=parts.rule.value_range,
     )
     return manifest, contents
+
+
+def recipe_document(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe for the lineage: the same recipe gives the same bytes."""
+    return {
+        "runtime": recipe.runtime,
+        "scheme": recipe.scheme,
+        "ranges": recipe.ranges,
+        "per_channel": recipe.per_channel,
+        "unsigned": recipe.unsigned,
+        "reduce_range": recipe.reduce_range,
+        "kept_float": list(recipe.kept_float),
+    }
 
 
 def _variant(one: Candidate) -> Variant:

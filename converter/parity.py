@@ -15,8 +15,9 @@ from converter.errors import ConvertParityError
 from converter.loaders import Source
 from converter.model import FloatModel
 from converter.runtimes import open_engine
-from converter.tensors import Float32
+from converter.tensors import Float32, Frames
 from edge_contract.golden import signal_to_noise_db
+from edge_contract.steps import apply_post
 
 MIN_INPUTS: Final = 64
 MIN_SQNR_DB: Final = 80.0
@@ -31,14 +32,10 @@ class Parity:
     sqnr_db: float
 
 
-def parity_inputs(frames: Float32) -> Float32:
-    """Return at least 64 inputs: edge cases, frames, and scaled frames.
-
-    Args:
-        frames: float32 [n, ...], n >= 1.
-    """
-    picked = frames[np.linspace(0, len(frames) - 1, MIN_INPUTS).astype(int)]
-    picked = np.unique(picked, axis=0)
+def parity_inputs(frames: Frames) -> Float32:
+    """Return at least 64 inputs: edge cases, frames, and scaled frames."""
+    positions = np.unique(np.linspace(0, len(frames) - 1, MIN_INPUTS).astype(np.int64))
+    picked = np.unique(frames.take(positions), axis=0)
     edges = edge_frames(frames)
     parts = [edges, picked]
     for scale in _SCALES:
@@ -48,12 +45,15 @@ def parity_inputs(frames: Float32) -> Float32:
     return np.concatenate(parts)
 
 
-def edge_frames(frames: Float32) -> Float32:
+def edge_frames(frames: Frames) -> Float32:
     """Return zeros and, element by element, the smallest and largest of ``frames``."""
-    return np.stack([np.zeros_like(frames[0]), frames.min(axis=0), frames.max(axis=0)])
+    ends = [(block.min(axis=0), block.max(axis=0)) for block in frames]
+    low = np.min([one for one, _ in ends], axis=0)
+    high = np.max([one for _, one in ends], axis=0)
+    return np.stack([np.zeros_like(low), low, high])
 
 
-def check_parity(source: Source, model: FloatModel, frames: Float32) -> Parity:
+def check_parity(source: Source, model: FloatModel, frames: Frames) -> Parity:
     """Compare source and artifact.
 
     Raises:
@@ -62,6 +62,8 @@ def check_parity(source: Source, model: FloatModel, frames: Float32) -> Parity:
     inputs = parity_inputs(frames)
     expected = source.infer(inputs)
     found = open_engine(model.runtime, model.content).run(inputs)
+    for step in model.post:
+        found = apply_post(({"step": step},), found)
     if expected.shape != found.shape:
         msg = f"{source.name}: the source gives outputs {list(expected.shape)}"
         msg += f", the float artifact {list(found.shape)}"

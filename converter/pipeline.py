@@ -9,9 +9,10 @@ import time
 
 from converter import pack
 from converter.assemble import Work, assemble_parts, assemble_report
-from converter.assess import assess, choose_variant
+from converter.assess import assess
 from converter.errors import ConvertOutputError, ConvertUsageError
 from converter.inputs import Progress, load_inputs
+from converter.metrics import check_metric_name
 from converter.profiles import load_profile
 from converter.report import BuildReport
 from converter.request import BuildRequest
@@ -35,7 +36,7 @@ def build(request: BuildRequest, progress: Progress) -> BuildReport:
     try:
         inputs = load_inputs(request, progress)
         measured = assess(request, inputs, progress)
-        work = Work(request, inputs, measured, choose_variant(request, measured))
+        work = Work(request, inputs, measured)
         progress("packing")
         parts = assemble_parts(work)
         digest = pack.write(request.output, parts, sign_key)
@@ -53,6 +54,7 @@ def _check_request(request: BuildRequest) -> bytes | None:
     if not 0 <= request.max_drop < 1:
         msg = f"--max-drop: expected 0 % to 100 %, found {request.max_drop:.2%}"
         raise ConvertUsageError(msg, next_step="pass for example --max-drop 1%")
+    check_metric_name(request.metric)
     check_model_name(request.model_name)
     pack.check_target(request.output)
     if request.sign_key is None:

@@ -2,46 +2,62 @@
 """The reference profile: what calibration data looked like to the float model.
 
 Owns which data fills each part. Layout and encoding are ``edge_contract.profile``;
-between-recording variances are ``variances``. Output edges lie in the middle of a grid
-of 2**-14, so that the last bits of an output cannot move it over an edge.
+between-recording variances are ``variances``. What is computed (outputs, qualities of
+images) differs in its last bits between machines: its edges lie in the middle of a
+grid's cells, and its moments have an 11-bit mantissa.
 """
 
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from converter.data.dataset import Dataset, Float32, FrameRule, Int64, Rows
+from converter.calibrate import snap_outward
+from converter.data.dataset import Dataset
+from converter.data.rule import FrameRule
 from converter.outputs import triads
+from converter.tensors import Float32, Int64
 from converter.variances import UnitVariances, unit_variances
 from edge_contract.binning import BinTable, equal_mass_edges
 from edge_contract.profile import (
     CONFIDENCE_BINS,
     MARGIN_BINS,
+    MAX_VALUES,
     FeatureReference,
     OutputReference,
     ReferenceProfile,
+    ValueReference,
 )
+from edge_contract.quality import feature_names, project
 from edge_contract.window import StatisticsBuilder, top_two
 
 _WIDENED = 0.1
 _GRID_BITS = 14
+_EDGE_ROWS: Final = 65_536
 
 
 def build_reference(
     data: Dataset,
     rule: FrameRule,
     features: tuple[str, ...],
-    outputs: OutputReference,
+    outputs: OutputReference | ValueReference,
 ) -> ReferenceProfile:
-    """Return the reference profile of calibration rows and reference outputs."""
-    rows = data.rows
-    edges = [equal_mass_edges(column) for column in rows.values.T]
-    table = BinTable(edges)
-    variances = unit_variances(rows, table, rule)
+    """Return the reference profile of calibration rows and reference outputs.
+
+    Rows are streamed: edges come from up to 65,536 of them, evenly spaced, counts and
+    moments from all, variances between units from the first 64 MiB.
+    """
+    is_exact = rule.observe in {"vector", "series"}
+    columns = _summarise(data.row_blocks, is_exact=is_exact)
+    held = data.rows()
+    table = BinTable([one.edges for one in columns])
+    variances = unit_variances(held, table, rule)
     return ReferenceProfile(
         kind=rule.observe,
         features=tuple(
-            _feature(name, rows, edges, index, variances)
+            _feature(name, columns[index], index, variances)
             for index, name in enumerate(features)
         ),
         outputs=outputs,
@@ -51,26 +67,121 @@ def build_reference(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One column of values, summarised."""
+
+    edges: Float32
+    counts: Int64
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def _summarise(
+    blocks: Callable[[], Iterable[Float32]], *, is_exact: bool
+) -> list[_Column]:
+    """Return what passes over blocks (float32 [n, F]) leave of each column.
+
+    Args:
+        blocks: Gives the blocks, as often as asked.
+        is_exact: Whether values are the same on every machine to the last bit.
+    """
+    sampled = _sample(blocks)
+    find = equal_mass_edges if is_exact else _gridded_edges
+    edges = [find(column) for column in sampled.T]
+    table = BinTable(edges)
+    counts = np.zeros(table.size, dtype=np.int64)
+    total, mean, squares = 0, np.zeros(len(edges)), np.zeros(len(edges))
+    low, high = np.full(len(edges), np.inf), np.full(len(edges), -np.inf)
+    for block in blocks():
+        counts += table.count(block)
+        exact = block.astype(np.float64)
+        own = exact.mean(axis=0)
+        delta, together = own - mean, total + len(block)
+        squares += ((exact - own) ** 2).sum(axis=0)
+        squares += delta**2 * (total * len(block) / together)
+        mean += delta * (len(block) / together)
+        total = together
+        low = np.minimum(low, exact.min(axis=0))
+        high = np.maximum(high, exact.max(axis=0))
+    parts = np.split(counts, table.offsets[1:-1])
+    deviations = np.sqrt(squares / total)
+    found = []
+    for index, own in enumerate(parts):
+        each = (mean[index], deviations[index], low[index], high[index])
+        numbers = [float(one) for one in each]
+        if not is_exact:
+            ups = (True, True, False, True)
+            numbers = [
+                snap_outward(one, up=up) for one, up in zip(numbers, ups, strict=True)
+            ]
+        found.append(_Column(edges[index], own, *numbers))
+    return found
+
+
+def _gridded_edges(values: Float32) -> Float32:
+    """Return equal-mass edges, each in the middle of a cell of a grid.
+
+    The grid has 2**14 cells up to the largest value.
+    """
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return equal_mass_edges(values)
+    exponent = _GRID_BITS - math.ceil(math.log2(largest))
+    cells = np.floor(np.ldexp(values.astype(np.float64), exponent))
+    whole = equal_mass_edges(cells.astype(np.float32)).astype(np.float64)
+    edges: Float32 = np.ldexp(whole - 0.5, -exponent).astype(np.float32)
+    return edges
+
+
+def _sample(blocks: Callable[[], Iterable[Float32]]) -> Float32:
+    """Return up to 65,536 rows, evenly spaced."""
+    count = sum(len(block) for block in blocks())
+    step = max(1, -(-count // _EDGE_ROWS))
+    kept, start = [], 0
+    for block in blocks():
+        kept.append(block[(-start) % step :: step])
+        start += len(block)
+    return np.concatenate(kept)
+
+
+def build_values(raw: Float32, names: tuple[str, ...] = ()) -> ValueReference:
+    """Return the reference of real-valued outputs.
+
+    Args:
+        raw: float32 [n, ...], of the float model.
+        names: Names of the values; numbered ones where empty.
+    """
+    flat = raw.reshape(len(raw), -1)
+    width = flat.shape[1]
+    counted = flat if width <= MAX_VALUES else project(flat)
+    kind = "vector" if width <= MAX_VALUES else "embedding"
+    columns = _summarise(lambda: (counted,), is_exact=False)
+    found = names or feature_names(kind, width, tuple(f"v{n}" for n in range(width)))
+    zeros = np.zeros(len(columns))
+    none = UnitVariances(1, 0, zeros, zeros, zeros, zeros)
+    values = tuple(
+        _feature(name, column, index, none)
+        for index, (name, column) in enumerate(zip(found, columns, strict=True))
+    )
+    return ValueReference(values, width)
+
+
 def _feature(
-    name: str,
-    rows: Rows,
-    edges: list[Float32],
-    index: int,
-    variances: UnitVariances,
+    name: str, column: _Column, index: int, variances: UnitVariances
 ) -> FeatureReference:
-    column = rows.values[:, index]
-    exact = column.astype(np.float64)
-    low, high = float(exact.min()), float(exact.max())
-    slack = _WIDENED * (high - low)
+    slack = _WIDENED * (column.high - column.low)
     return FeatureReference(
         name=name,
-        edges=edges[index],
-        counts=BinTable([edges[index]]).count(column[:, np.newaxis]),
+        edges=column.edges,
+        counts=column.counts,
         missing=0,
-        mean=float(exact.mean()),
-        sd=float(exact.std()),
-        low=low - slack,
-        high=high + slack,
+        mean=column.mean,
+        sd=column.sd,
+        low=column.low - slack,
+        high=column.high + slack,
         location_within=float(variances.location_within[index]),
         location_between=float(variances.location_between[index]),
         scale_within=float(variances.scale_within[index]),

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_WIDTH = 100
+_WIDTH = 110
+_SHOWN = 9
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class VariantReport:
 
     Attributes:
         id: Its id.
+        runtime: Which runtime runs it.
         dtype: Its arithmetic.
+        stage: ``float``, ``global``, or ``reverted`` where operators are float again.
         size_bytes: Length of the file.
-        accuracy: Share of validation frames that it got right.
-        drop: Accuracy lost against float.
+        metric_value: The metric on the validation frames.
+        drop: The metric's loss against float.
         drop_upper: Upper end of the drop's 95 % interval.
         sqnr_db: Outputs against float's, 999 where equal.
         latency_median_us: Host, one thread.
@@ -32,16 +35,19 @@ class VariantReport:
         latency_calls: How many calls were timed.
         ram_bytes: Host; None where it was not measured.
         kernels: The worst agreement with the golden outputs, a kernel set.
-        float_operators: What stayed float in a quantized variant.
+        kept_float: What the search reverted to float.
+        float_operators: What stayed float in a static variant, for whatever reason.
         packed: Whether it is in the bundle.
-        chosen: Whether it is the default.
-        reason: Why, or why not.
+        chosen_for: Device profiles that it was chosen for.
+        reasons: Device profile to why, or why not.
     """
 
     id: str
+    runtime: str
     dtype: str
+    stage: str
     size_bytes: int
-    accuracy: float
+    metric_value: float
     drop: float
     drop_upper: float
     sqnr_db: float
@@ -50,10 +56,11 @@ class VariantReport:
     latency_calls: int
     ram_bytes: int | None
     kernels: dict[str, str]
+    kept_float: tuple[str, ...]
     float_operators: tuple[str, ...]
     packed: bool
-    chosen: bool
-    reason: str
+    chosen_for: tuple[str, ...]
+    reasons: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class BuildReport:
     name: str
     source: str
     framework: str
+    task: str
     metric: str
     samples: int
     max_drop: float
@@ -85,6 +93,8 @@ class BuildReport:
     groups: int
     golden_vectors: int
     warnings: tuple[str, ...]
+    search_seconds: float
+    is_cut_short: bool
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -92,19 +102,43 @@ class BuildReport:
         return asdict(self)
 
 
-def format_report(report: BuildReport, *, colour: bool) -> str:
-    """Return the report as text with its comparison table."""
+def format_report(report: BuildReport, *, colour: bool, shows_all: bool = False) -> str:
+    """Return the report as text with its comparison table.
+
+    Args:
+        report: What to show.
+        colour: Whether the reader is a terminal.
+        shows_all: Every candidate, not only the most telling ones.
+    """
     out = io.StringIO()
     console = Console(
         file=out, width=_WIDTH, force_terminal=colour, no_color=not colour
     )
-    console.print(_table(report))
-    for line in _lines(report):
+    shown = report.variants if shows_all else _most_telling(report)
+    console.print(_table(report, shown))
+    for line in _lines(report, shown):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return out.getvalue()
 
 
-def _table(report: BuildReport) -> Table:
+def _most_telling(report: BuildReport) -> tuple[VariantReport, ...]:
+    """Return what was packed, and the best of the others by quality and by cost."""
+    others = [one for one in report.variants if not one.packed]
+    others.sort(key=lambda one: (-round(one.sqnr_db), one.latency_median_us))
+    kept = {one.id for one in others[:_SHOWN]}
+    kept |= {one.id for one in report.variants if one.packed}
+    return tuple(one for one in report.variants if one.id in kept)
+
+
+def _reasons(one: VariantReport) -> str:
+    """Return the reason, once where it is the same for every device profile."""
+    different = dict.fromkeys(one.reasons.values())
+    if len(different) == 1:
+        return next(iter(different))
+    return "; ".join(f"{name}: {why}" for name, why in one.reasons.items())
+
+
+def _table(report: BuildReport, shown: tuple[VariantReport, ...]) -> Table:
     table = Table(
         title=f"{report.name}: {report.samples} validation frames, {report.metric}",
         title_justify="left",
@@ -115,10 +149,10 @@ def _table(report: BuildReport) -> Table:
     measured_ram = any(one.ram_bytes is not None for one in report.variants)
     if measured_ram:
         table.add_column("MiB RAM", justify="right")
-    for one in report.variants:
+    for one in shown:
         cells = [
-            f"{'→ ' if one.chosen else '  '}{one.id}",
-            f"{one.accuracy:.4f}",
+            f"{'→ ' if one.chosen_for else '  '}{one.id}",
+            f"{one.metric_value:.4f}",
             "" if one.dtype == "float32" else f"{one.drop_upper:.2%}",
             "" if one.dtype == "float32" else f"{one.sqnr_db:.1f}",
             f"{one.size_bytes / 1024:.1f}",
@@ -131,12 +165,21 @@ def _table(report: BuildReport) -> Table:
     return table
 
 
-def _lines(report: BuildReport) -> list[str]:
-    lines = [f"{one.id}: {one.reason}" for one in report.variants]
+def _lines(report: BuildReport, shown: tuple[VariantReport, ...]) -> list[str]:
+    lines = [f"{name}: {variant}" for name, variant in report.selected.items()]
+    lines += [f"{one.id}: {_reasons(one)}" for one in shown]
     lines += [f"{name}: not built: {why}" for name, why in report.skipped.items()]
-    for one in report.variants:
-        if one.float_operators:
-            lines.append(f"{one.id}: {len(one.float_operators)} operators stayed float")
+    hidden = len(report.variants) - len(shown)
+    lines += [f"{hidden} more candidates: --all shows them"] if hidden else []
+    lines += [
+        f"{one.id}: {len(one.float_operators)} operators are float"
+        for one in shown
+        if one.float_operators
+    ]
+    lines.append(
+        f"searched {len(report.variants)} candidates in {report.search_seconds:g} s"
+        + ("; time ran out: a larger --budget tries more" * report.is_cut_short)
+    )
     lines.append(
         f"float parity with {report.framework}: {report.parity_sqnr_db:.1f} dB"
         f" on {report.parity_inputs} inputs"

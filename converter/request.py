@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from converter.choose import Objective
-from converter.data.dataset import Observe
 
-Metric = Literal["top1", "agreement"]
+Task = Literal["classification", "regression"]
+Observe = Literal["series", "vector", "image", "audio", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,23 @@ class BuildRequest:
     """The arguments of ``edge-convert build``.
 
     Attributes:
-        model: A Keras file, SavedModel folder or ``.tflite``.
-        calibration: An ``.npz`` file; ranges and the reference profile come from it.
-        validation: An ``.npz`` file for accuracy; the calibration file when None.
+        model: A model of any kind that ``loaders`` reads.
+        calibration: A data file or ``module:function``; ranges and the reference
+            profile come from it.
         output: Where the bundle goes.
+        validation: As ``calibration``, for accuracy; the same data when None.
         profiles: Device profiles to choose a variant for, besides ``default``.
         max_drop: The largest drop of the metric, as a share.
-        metric: ``top1`` needs labels; None takes it where there are labels.
+        metric: Its name; None takes what task and labels allow.
         objective: What the choice makes small.
+        budget_seconds: How long the search may take.
+        require_quantized: Fail where only float is within ``max_drop``.
         observe: None infers it from the input's shape.
+        task: None infers it from the output and the labels.
         hop: New rows between two frames of a series.
+        group: The field that says what one device sees.
+        scale: Factor and offset applied before the model; None for none.
+        input_range: What the data must lie in after scaling; None for no rule.
         labels: Names of the classes.
         features: Names of the observed features.
         name: The model's name; the file's stem when None.
@@ -33,15 +40,21 @@ class BuildRequest:
     """
 
     model: Path
-    calibration: Path
+    calibration: str
     output: Path
-    validation: Path | None = None
+    validation: str | None = None
     profiles: tuple[str, ...] = ()
     max_drop: float = 0.01
-    metric: Metric | None = None
+    metric: str | None = None
     objective: Objective = "latency"
+    budget_seconds: float = 60.0
+    require_quantized: bool = False
     observe: Observe | None = None
+    task: Task | None = None
     hop: int | None = None
+    group: str | None = None
+    scale: tuple[str, str] | None = None
+    input_range: tuple[float, float] | None = None
     labels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     name: str | None = None

@@ -14,8 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from converter.data.dataset import Float32, FrameRule, Int64, Rows
+from converter.data.dataset import Rows
+from converter.data.rule import FrameRule
 from converter.errors import ConvertDataError
+from converter.tensors import Float32, Int64
 from edge_contract.binning import (
     BinTable,
     Float64,
@@ -67,8 +69,9 @@ def unit_variances(rows: Rows, table: BinTable, rule: FrameRule) -> UnitVariance
     named = rows.recording is not None
     recording = np.zeros(count, np.int64) if rows.recording is None else rows.recording
     hop = rule.hop
-    if rule.observe == "vector":
-        hop = max(1, min(VECTOR_UNIT_ROWS, count // _MIN_STREAM_UNITS))
+    if rule.observe != "series":
+        shortest = int(np.unique(recording, return_counts=True)[1].min(initial=count))
+        hop = max(1, min(VECTOR_UNIT_ROWS, count // _MIN_STREAM_UNITS, shortest))
     group = recording if rows.group is None else rows.group
     streams = [
         interleave(rows.values[group == one], recording[group == one], hop)

@@ -5,7 +5,8 @@ Owns the repairs that later steps rely on: operator codes in both fields (files 
 before TensorFlow 2.4 carry only the deprecated one, and ai-edge-quantizer then reads
 every operator as ADD), a ``serving_default`` signature, a static batch of one, unique
 tensor names, no description or metadata that varies, and EXPAND_DIMS and SQUEEZE as the
-RESHAPE that they are under static shapes (the quantizer covers only the latter).
+RESHAPE that they are under static shapes (the quantizer covers only the latter), and a
+softmax at the end left to the device, so that no int8 softmax blurs a step.
 Refuses custom and flex operators by name. It computes nothing; see ``parity``.
 """
 
@@ -97,6 +98,7 @@ def _normalised(content: bytes, source: str) -> FloatModel:
     _make_names_unique(graph)
     given = _spec(model, graph, graph.inputs, "input", source)
     found = _spec(model, graph, graph.outputs, "output", source)
+    post = _take_softmax_off(model, graph)
     _set_signature(model, graph, given, found)
     _reshape_instead(model, graph)
     _strip(model)
@@ -104,7 +106,7 @@ def _normalised(content: bytes, source: str) -> FloatModel:
         _name(model.operatorCodes[one.opcodeIndex].builtinCode)
         for one in graph.operators
     )
-    return FloatModel(pack(model), given, found, operators)
+    return FloatModel(pack(model), given, found, operators, "litert", post)
 
 
 def _parse(content: bytes, source: str) -> Any:
@@ -243,6 +245,47 @@ def _reshape_instead(model: Any, graph: Any) -> None:
         operator.builtinOptionsType = schema.BuiltinOptions.ReshapeOptions
         operator.builtinOptions = options
         operator.inputs = [operator.inputs[0], _add_constant(model, graph, shape)]
+
+
+def _take_softmax_off(model: Any, graph: Any) -> tuple[str, ...]:
+    """Remove a softmax at the end, and say so; it is the device's post step then."""
+    if len(graph.operators) < 2:
+        return ()
+    last = graph.operators[-1]
+    is_softmax = (
+        model.operatorCodes[last.opcodeIndex].builtinCode == _BUILTIN.SOFTMAX
+        and int(last.outputs[0]) == int(graph.outputs[0])
+        and last.builtinOptions.beta == 1.0
+    )
+    readers = [one for one in graph.operators if last.inputs[0] in one.inputs]
+    if not is_softmax or len(readers) != 1:
+        return ()
+    graph.operators.pop()
+    graph.outputs = [int(last.inputs[0])]
+    _drop_tensor(graph, int(last.outputs[0]))
+    _drop_unused_codes(model, graph)
+    return ("softmax",)
+
+
+def _drop_tensor(graph: Any, dropped: int) -> None:
+    """Remove a tensor that nothing uses, and renumber those behind it."""
+
+    def moved(indices: Any) -> list[int]:
+        return [int(one) - (int(one) > dropped) for one in indices]
+
+    del graph.tensors[dropped]
+    graph.inputs, graph.outputs = moved(graph.inputs), moved(graph.outputs)
+    for one in graph.operators:
+        one.inputs, one.outputs = moved(one.inputs), moved(one.outputs)
+        if one.intermediates is not None:
+            one.intermediates = moved(one.intermediates)
+
+
+def _drop_unused_codes(model: Any, graph: Any) -> None:
+    used = sorted({int(one.opcodeIndex) for one in graph.operators})
+    model.operatorCodes = [model.operatorCodes[one] for one in used]
+    for one in graph.operators:
+        one.opcodeIndex = used.index(int(one.opcodeIndex))
 
 
 def _add_code(model: Any, builtin: int) -> int:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LiteRT candidates, made by ai-edge-quantizer.
+"""LiteRT candidates, made by ai-edge-quantizer with our ranges.
 
-Owns how ai-edge-quantizer is driven. Inputs and outputs stay float32 in every variant,
-so that quantization of IO is never the agent's matter. Which variant is chosen is in
-``choose``.
+Owns how ai-edge-quantizer is driven and in which order recipes are tried. Inputs and
+outputs stay float32 in every variant, so that quantization of IO is never the agent's
+matter. Which variant is chosen is in ``choose``.
 """
 
+import re
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -16,22 +18,19 @@ from ai_edge_litert.tools import flatbuffer_utils
 from ai_edge_quantizer import quantizer
 from ai_edge_quantizer import recipe as recipes
 
+from converter.calibrate import Range, RangeTracker
 from converter.candidate import Candidate, Recipe
 from converter.errors import ConvertQuantizeError
 from converter.litert.normalise import repair_quantized
-from converter.litert.ranges import Range, activation_ranges
+from converter.litert.ranges import track_activations
 from converter.model import FloatModel
 from converter.tensors import Frames
 
-_FLOAT_IO: list[dict[str, Any]] = [
-    {
-        "regex": ".*",
-        "operation": operation,
-        "algorithm_key": "no_quantize",
-        "op_config": {},
-    }
-    for operation in ("INPUT", "OUTPUT")
-]
+_FAILURES: Final = (ValueError, RuntimeError, KeyError, TypeError, IndexError)
+_CONVERSIONS: Final = frozenset(
+    {schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE}
+)
+Entry = dict[str, Any]
 
 
 class LitertQuantizer:
@@ -39,85 +38,172 @@ class LitertQuantizer:
 
     def __init__(self, model: FloatModel) -> None:
         self.model = model
-        self._ranges: Mapping[str, Range] = {}
+        self._trackers: Mapping[str, RangeTracker] = {}
+        self._ranges: dict[str | None, Mapping[str, Range]] = {}
 
-    @property
+    @cached_property
     def operators(self) -> tuple[str, ...]:
-        """Names of the operators that can be quantized."""
-        return ()
+        """Names of the operators that static quantization reaches."""
+        everything = self.make(Recipe("litert", "static", "minmax"))
+        graph, codes = _graph(everything.content)
+        names = [
+            graph.tensors[one.outputs[0]].name.decode(errors="replace")
+            for one in graph.operators
+            if codes[one.opcodeIndex] not in _CONVERSIONS
+            and graph.tensors[one.outputs[0]].type != schema.TensorType.FLOAT32
+        ]
+        known = {name.decode(errors="replace") for name in self._outputs}
+        # The quantizer marks the tensor that it puts behind an operator's own.
+        plain = (name.removesuffix("_quantized") for name in names)
+        return tuple(name for name in plain if name in known)
+
+    @cached_property
+    def _outputs(self) -> tuple[bytes, ...]:
+        graph, _ = _graph(self.model.content)
+        return tuple(graph.tensors[one.outputs[0]].name for one in graph.operators)
 
     def recipes(self) -> tuple[Recipe, ...]:
-        """Return float32 and static int8."""
-        return Recipe("litert", "float32"), Recipe("litert", "static", "minmax")
+        """Return the global recipes, float32 first; see ``Quantizer.recipes``."""
+        static = [
+            Recipe("litert", "static", ranges, per_channel=per_channel)
+            for per_channel in (True, False)
+            for ranges in ("p99.99", "minmax", "mse", "p99.9")
+        ]
+        return (
+            Recipe("litert", "float32"),
+            *static[:2],
+            Recipe("litert", "dynamic"),
+            Recipe("litert", "dynamic", per_channel=False),
+            *static[2:],
+            Recipe("litert", "float16"),
+            Recipe("litert", "weight-only"),
+        )
 
     def calibrate(self, frames: Frames) -> None:
-        """Learn activation ranges."""
-        self._ranges = activation_ranges(self.model, frames)
+        """Learn activation ranges; see ``Quantizer.calibrate``."""
+        self._trackers = track_activations(self.model, frames)
+        self._ranges = {}
 
     def make(self, recipe: Recipe) -> Candidate:
-        """Return the candidate of a recipe."""
+        """Return the candidate of a recipe; see ``Quantizer.make``."""
         if recipe.scheme == "float32":
             return Candidate(recipe, self.model.content)
-        return static_candidate(self.model, recipe, self._ranges)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # advice about the quantizer's memory
+                found = self._quantized(recipe)
+        except _FAILURES as error:
+            msg = f"{recipe.id}: the quantizer refuses the model: {error}"
+            raise ConvertQuantizeError(
+                msg, next_step="keep the float32 variant"
+            ) from error
+        return _candidate(recipe, repair_quantized(found))
 
+    def _quantized(self, recipe: Recipe) -> bytes:
+        work = quantizer.Quantizer(self.model.content)
+        work.load_quantization_recipe(_entries(recipe))
+        ranges = self._given_ranges(recipe) if recipe.scheme == "static" else None
+        found = work.quantize(ranges, enable_progress_report=False)
+        return bytes(found.quantized_model)
 
-def static_candidate(
-    model: FloatModel, recipe: Recipe, ranges: Mapping[str, Range]
-) -> Candidate:
-    """Return the static int8 variant: per-channel weights, activations in ``ranges``.
-
-    Raises:
-        ConvertQuantizeError: The quantizer refuses the model or leaves it float.
-    """
-    given = {
-        name: {
-            "min": np.array([[one.low]], dtype=np.float32),
-            "max": np.array([[one.high]], dtype=np.float32),
+    def _given_ranges(self, recipe: Recipe) -> dict[str, Any]:
+        method = recipe.ranges or "minmax"
+        if method not in self._ranges:
+            self._ranges[method] = {
+                name: one.range(method) for name, one in self._trackers.items()
+            }
+        return {
+            name: {
+                "min": np.array([[one.low]], dtype=np.float32),
+                "max": np.array([[one.high]], dtype=np.float32),
+            }
+            for name, one in self._ranges[method].items()
         }
-        for name, one in ranges.items()
+
+
+def _entries(recipe: Recipe) -> list[Entry]:
+    """Return ai-edge-quantizer's recipe; later entries win."""
+    granularity = "CHANNELWISE" if recipe.per_channel else "TENSORWISE"
+    if recipe.scheme == "static":
+        entries = recipes.static_wi8_ai8()
+    elif recipe.scheme == "dynamic":
+        entries = recipes.dynamic_wi8_afp32()
+    elif recipe.scheme == "weight-only":
+        entries = recipes.weight_only_wi8_afp32()
+    else:
+        entries = [_half_precision()]
+    for one in entries:
+        weights = one["op_config"].get("weight_tensor_config")
+        if recipe.scheme != "float16" and weights is not None:
+            weights["granularity"] = granularity
+    kept = [_untouched(".*", operation) for operation in ("INPUT", "OUTPUT")]
+    if recipe.kept_float:
+        names = "|".join(re.escape(name) for name in recipe.kept_float)
+        kept.append(_untouched(f"^(?:{names});?$", "*"))
+    return [*entries, *kept]
+
+
+def _half_precision() -> Entry:
+    return {
+        "regex": ".*",
+        "operation": "*",
+        "algorithm_key": "float_casting",
+        "op_config": {
+            "weight_tensor_config": {
+                "num_bits": 16,
+                "symmetric": True,
+                "granularity": "TENSORWISE",
+                "dtype": "FLOAT",
+            },
+            "compute_precision": "FLOAT",
+            "explicit_dequantize": True,
+            "skip_checks": False,
+            "min_weight_elements": 0,
+        },
     }
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice about the quantizer's own memory
-            found = _quantize(model.content, given)
-    except (ValueError, RuntimeError, KeyError, TypeError, IndexError) as error:
-        msg = f"{recipe.id}: the quantizer refuses the model: {error}"
-        raise ConvertQuantizeError(msg, next_step="keep the float32 variant") from error
-    content = repair_quantized(found)
-    graph_model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-    step = _output_step(graph_model)
-    if step == 0:
-        msg = f"{recipe.id}: the quantizer left the output float"
+
+
+def _untouched(regex: str, operation: str) -> Entry:
+    return {
+        "regex": regex,
+        "operation": operation,
+        "algorithm_key": "no_quantize",
+        "op_config": {},
+    }
+
+
+def _candidate(recipe: Recipe, content: bytes) -> Candidate:
+    graph, codes = _graph(content)
+    stored = {
+        int(one.type)
+        for one in graph.tensors
+        if one.type in {schema.TensorType.INT8, schema.TensorType.FLOAT16}
+    }
+    if not stored:
+        msg = f"{recipe.id}: the quantizer left every tensor float"
         raise ConvertQuantizeError(msg, next_step="keep the float32 variant")
-    return Candidate(recipe, content, step, _float_operators(graph_model))
+    if recipe.scheme != "static":
+        return Candidate(recipe, content)
+    stayed = tuple(
+        graph.tensors[one.outputs[0]].name.decode(errors="replace")
+        for one in graph.operators
+        if codes[one.opcodeIndex] not in _CONVERSIONS
+        and graph.tensors[one.outputs[0]].type == schema.TensorType.FLOAT32
+    )
+    return Candidate(recipe, content, _output_step(graph, codes), stayed)
 
 
-def _quantize(content: bytes, ranges: dict[str, Any]) -> bytes:
-    work = quantizer.Quantizer(content)
-    work.load_quantization_recipe([*recipes.static_wi8_ai8(), *_FLOAT_IO])
-    found = work.quantize(ranges, enable_progress_report=False)
-    return bytes(found.quantized_model)
-
-
-def _output_step(model: Any) -> float:
+def _output_step(graph: Any, codes: list[int]) -> float:
     """Return the scale of the tensor from which the float output is dequantized."""
-    graph = model.subgraphs[0]
     for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex].builtinCode
         is_last = int(operator.outputs[0]) == int(graph.outputs[0])
-        if is_last and code == schema.BuiltinOperator.DEQUANTIZE:
+        is_conversion = codes[operator.opcodeIndex] == schema.BuiltinOperator.DEQUANTIZE
+        if is_last and is_conversion:
             quantized = graph.tensors[operator.inputs[0]]
             return float(quantized.quantization.scale[0])
     return 0.0
 
 
-def _float_operators(model: Any) -> tuple[str, ...]:
-    """Return the names of tensors that operators other than conversions left float."""
-    graph = model.subgraphs[0]
-    between = {schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE}
-    return tuple(
-        graph.tensors[one.outputs[0]].name.decode(errors="replace")
-        for one in graph.operators
-        if model.operatorCodes[one.opcodeIndex].builtinCode not in between
-        and graph.tensors[one.outputs[0]].type == schema.TensorType.FLOAT32
-    )
+def _graph(content: bytes) -> tuple[Any, list[int]]:
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    return model.subgraphs[0], [one.builtinCode for one in model.operatorCodes]

@@ -78,10 +78,10 @@ class LitertEngine:
             [self.infer(frames[i : i + 1]) for i in range(len(frames))]
         )
 
-    def tensor_range(self, index: int) -> tuple[float, float]:
-        """Return the smallest and largest value of a kept tensor."""
-        values = self._interpreter.get_tensor(index)
-        return float(values.min()), float(values.max())
+    def tensor(self, index: int) -> Float32:
+        """Return a copy of a kept tensor."""
+        values: Float32 = self._interpreter.get_tensor(index)
+        return values
 
 
 def open_engine(content: bytes, kernels: str) -> LitertEngine:

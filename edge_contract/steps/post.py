@@ -22,7 +22,8 @@ def softmax(logits: Float32) -> Float32:
     >>> softmax(np.array([[0.0, 0.0]], np.float32)).tolist()
     [[0.5, 0.5]]
     """
-    exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore"):  # an infinite logit gives NaN, no warning
+        exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Float32 = exponent / exponent.sum(axis=-1, keepdims=True)
     return result
 
@@ -34,7 +35,18 @@ def sigmoid_pair(logits: Float32) -> Float32:
     return result
 
 
+def pair(probability: Float32) -> Float32:
+    """Turn one probability (float32 [n, 1]) into those of two classes.
+
+    >>> pair(np.array([[0.25]], np.float32)).tolist()
+    [[0.75, 0.25]]
+    """
+    result: Float32 = np.concatenate((1 - probability, probability), axis=-1)
+    return result
+
+
 _POST: dict[str, Callable[[Float32], Float32]] = {
+    "pair": pair,
     "softmax": softmax,
     "sigmoid_pair": sigmoid_pair,
 }

@@ -5,6 +5,8 @@ One dense layer and, if asked, a softmax: enough to serve, to be right or wrong 
 purpose, and to give outputs that can be computed by hand.
 """
 
+from itertools import pairwise
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -60,6 +62,46 @@ def dense_model(
         )
         model.operatorCodes.append(_code(schema.BuiltinOperator.SOFTMAX))
         graph.outputs = [4]
+    return _packed(model, graph)
+
+
+def stack_model(widths: tuple[int, ...], seed: int = 0) -> bytes:
+    """Return dense layers with a ReLU between them, of random weights.
+
+    Args:
+        widths: Values of the input, of each hidden layer, and of the output.
+        seed: Of the weights.
+    """
+    random = np.random.default_rng(seed)
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.description = 3, "stack"
+    model.buffers = [_buffer(b"")]
+    graph.name, graph.operators = "main", []
+    graph.tensors = [_tensor("input", (1, widths[0]), 0)]
+    layers = len(widths) - 1
+    for layer, (given, wanted) in enumerate(pairwise(widths)):
+        weights = random.normal(size=(wanted, given)) / np.sqrt(given)
+        values = (weights.astype("<f4"), random.normal(size=wanted).astype("<f4") / 4)
+        before = 3 * layer if layer else 0
+        for name, one in zip(("weights", "bias"), values, strict=True):
+            model.buffers.append(_buffer(one.astype("<f4").tobytes()))
+            buffer = len(model.buffers) - 1
+            graph.tensors.append(_tensor(f"{name}{layer}", one.shape, buffer))
+        graph.tensors.append(_tensor(f"dense{layer}", (1, wanted), 0))
+        options = schema.FullyConnectedOptionsT()
+        relu = schema.ActivationFunctionType.RELU
+        options.fusedActivationFunction = relu if layer + 1 < layers else 0
+        at = 3 * layer + 1
+        kind = schema.BuiltinOptions.FullyConnectedOptions
+        graph.operators.append(
+            _operator(0, [before, at, at + 1], [at + 2], kind, options)
+        )
+    model.operatorCodes = [_code(schema.BuiltinOperator.FULLY_CONNECTED)]
+    graph.inputs, graph.outputs = [0], [3 * layers]
+    return _packed(model, graph)
+
+
+def _packed(model: schema.ModelT, graph: schema.SubGraphT) -> bytes:
     model.subgraphs = [graph]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")

@@ -79,9 +79,10 @@ def test_a_build_holds_what_it_reports(
         assert dict(manifest.selected) == report["selected"]
         assert set(manifest.selected) == {"default", "aarch64-a53"}
         assert [one.dtype for one in manifest.variants] == ["float32", "int8"]
+        assert manifest.task == "classification"
         figures = manifest.metrics["litert-float32"]
         assert figures["samples"] == str(report["samples"]) == str(60 * 19)
-        assert f"{report['variants'][0]['accuracy']:.6f}" == figures["top1"]
+        assert f"{report['variants'][0]['metric_value']:.6f}" == figures["top1"]
         assert report["variants"][0]["latency_median_us"] > 0
         keys = set(_keys(json.loads(bundle.manifest_bytes)))
         assert not [one for one in keys if "latency" in one or "host" in one]
@@ -116,9 +117,9 @@ def test_few_samples_keep_float_and_say_what_it_takes(
 ) -> None:
     save(folder / "v.npz", **rows(recordings=6, seed=2))
     report = build(folder, capsys, "--objective", "size")
-    first, second = report["variants"]
-    assert (first["chosen"], second["chosen"]) == (True, False)
-    assert "more samples than 114" in second["reason"]
+    first, second, *_ = report["variants"]
+    assert (first["chosen_for"], second["chosen_for"]) == (["default"], [])
+    assert "more samples than 114" in second["reasons"]["default"]
     assert report["selected"] == {"default": "litert-float32"}
 
 
@@ -128,7 +129,7 @@ def test_data_without_labels_is_judged_by_agreement(
     save(folder / "v.npz", x=rows(recordings=60, seed=2)["x"])
     report = build(folder, capsys)
     assert report["metric"] == "agreement"
-    assert report["variants"][0]["accuracy"] == 1.0
+    assert report["variants"][0]["metric_value"] == 1.0
     assert main(arguments(folder, "--metric", "top1")) == 1
 
 

@@ -28,9 +28,14 @@ def test_usage_errors_leave_with_2(
 ) -> None:
     assert run([*base, "--profile", "toaster"], capsys) == (2, "convert.usage")
     assert run([*base, "--max-drop", "150%"], capsys) == (2, "convert.usage")
+    assert run([*base, "--metric", "f2"], capsys) == (2, "convert.usage")
     both = [*base, "--labels", "a,b,c", "--labels-file", base[1]]
     assert run(both, capsys) == (2, "convert.usage")
-    for wrong in (["--max-drop", "much"], ["--objective", "fame"], ["--metric", "f2"]):
+    for wrong in (
+        ["--max-drop", "much"],
+        ["--objective", "fame"],
+        ["--budget", "soon"],
+    ):
         with pytest.raises(SystemExit, match="2"):
             main([*base, *wrong])
 

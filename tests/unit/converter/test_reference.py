@@ -2,11 +2,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from converter.data.dataset import FrameRule, load_dataset
-from converter.reference import build_outputs, build_reference
+from converter.data.dataset import open_dataset
+from converter.data.rule import FrameRule
+from converter.reference import build_outputs, build_reference, build_values
 from converter.tensors import TensorSpec
-from edge_contract.profile import ReferenceProfile
+from edge_contract.binning import BinTable
+from edge_contract.profile import OutputReference, ReferenceProfile
 from edge_contract.window import StatisticsBuilder
 from tests.support.convert_inputs import FEATURES, HOP, LABELS, LENGTH, rows, save
 
@@ -21,22 +24,25 @@ def probabilities(count: int, seed: int = 1) -> np.ndarray:
 
 
 def test_the_reference_counts_what_a_device_would_count(tmp_path: Path) -> None:
-    data = load_dataset(save(tmp_path / "d.npz", **rows()), RULE)
+    data = open_dataset(str(save(tmp_path / "d.npz", **rows())), RULE)
     outputs = probabilities(320)
     truth = np.random.default_rng(2).integers(0, 3, 320)
     profile = build_reference(
         data, RULE, LABELS, build_outputs(CLASSES, outputs, truth)
     )
     builder = StatisticsBuilder(profile)
-    builder.add_rows(data.rows.values)
+    builder.add_rows(data.rows().values)
     builder.add_outputs(outputs)
     counts, layout = builder.statistics.counts, profile.layout
 
     for index, one in enumerate(profile.features):
         assert np.array_equal(counts[layout.bins(index)], one.counts)
-        assert one.mean == data.rows.values[:, index].astype(float).mean()
+        exact = data.rows().values[:, index].astype(float)
+        assert one.mean == pytest.approx(exact.mean(), rel=1e-9)
+        assert one.sd == pytest.approx(exact.std(), rel=1e-9)
     assert counts[layout.below].sum() == counts[layout.above].sum() == 0
     found = profile.outputs
+    assert isinstance(found, OutputReference)
     assert np.array_equal(counts[layout.classes], found.class_counts)
     assert np.array_equal(counts[layout.confidence], found.confidence_counts)
     assert np.array_equal(counts[layout.margin], found.margin_counts)
@@ -61,3 +67,27 @@ def test_the_last_bits_of_an_output_move_no_count() -> None:
     assert np.array_equal(first.confidence_edges, second.confidence_edges)
     assert np.array_equal(first.confidence_counts, second.confidence_counts)
     assert np.array_equal(first.margin_counts, second.margin_counts)
+
+
+@pytest.mark.parametrize(("width", "counted"), [(2, 2), (640, 9)])
+def test_real_outputs_are_counted_as_a_device_would(width: int, counted: int) -> None:
+    raw = np.random.default_rng(3).normal(size=(500, width)).astype(np.float32)
+    found = build_values(raw)
+    assert (found.width, len(found.values)) == (width, counted)
+    for index, one in enumerate(found.values):
+        values = np.ascontiguousarray(found.reduce(raw)[:, index : index + 1])
+        assert np.array_equal(BinTable([one.edges]).count(values), one.counts)
+        assert one.counts.sum() == 500
+        assert one.counts.max() < 70
+
+
+def test_the_last_bits_of_a_real_output_change_nothing() -> None:
+    raw = np.random.default_rng(3).normal(size=(500, 3)).astype(np.float32)
+    nudged = np.nextafter(raw, np.float32(9))
+    for first, second in zip(
+        build_values(raw).values, build_values(nudged).values, strict=True
+    ):
+        assert np.array_equal(first.edges, second.edges)
+        assert np.array_equal(first.counts, second.counts)
+        assert (first.mean, first.sd) == (second.mean, second.sd)
+        assert (first.low, first.high) == (second.low, second.high)

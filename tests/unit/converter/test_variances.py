@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from converter.data.dataset import FrameRule, Rows
+from converter.data.dataset import Rows
+from converter.data.rule import FrameRule
 from converter.errors import ConvertDataError
 from converter.tensors import TensorSpec
 from converter.variances import interleave, unit_variances

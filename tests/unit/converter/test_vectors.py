@@ -1,73 +1,87 @@
 # SPDX-License-Identifier: Apache-2.0
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from converter.candidate import Candidate, Recipe
 from converter.data.frames import ArrayFrames
-from converter.errors import ConvertGoldenError
 from converter.litert.normalise import normalise
 from converter.litert.quantizer import LitertQuantizer
-from converter.runtimes.litert import Kernels, LitertEngine
-from converter.vectors import MAX_INPUTS, make_vectors, pick_inputs, tolerance
+from converter.runtimes import kernel_sets
+from converter.runtimes.litert import LitertEngine
+from converter.vectors import MAX_INPUTS, Checked, check, pick_inputs
 from edge_contract.golden import compare
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 
 MODEL = normalise(model_bytes(), source="m")
 FRAMES = np.random.default_rng(1).normal(size=(200, LENGTH, FEATURES)).astype("f4")
+RAW = LitertEngine(MODEL.content).run(FRAMES)
 
 
-@pytest.fixture(scope="module")
-def candidates() -> tuple[Candidate, Candidate]:
+def made(recipe: Recipe) -> Candidate:
     quantizer = LitertQuantizer(MODEL)
     quantizer.calibrate(ArrayFrames(FRAMES))
-    base, static = (quantizer.make(one) for one in quantizer.recipes())
-    return base, static
+    return quantizer.make(recipe)
+
+
+FLOAT = made(Recipe("litert", "float32"))
+STATIC = made(Recipe("litert", "static", "minmax"))
+DYNAMIC = made(Recipe("litert", "dynamic"))
 
 
 def test_inputs_hold_edges_and_every_class() -> None:
-    probabilities = LitertEngine(MODEL.content).run(FRAMES)
-    inputs = pick_inputs(FRAMES, probabilities)
+    inputs = pick_inputs(ArrayFrames(FRAMES), RAW)
     assert len(inputs) == MAX_INPUTS
     assert not inputs[0].any()
     assert np.array_equal(inputs[1], FRAMES.min(axis=0))
-    assert set(LitertEngine(MODEL.content).run(inputs).argmax(axis=1).tolist()) == {
-        0,
-        1,
-        2,
-    }
+    winners = LitertEngine(MODEL.content).run(inputs).argmax(axis=1)
+    assert set(winners.tolist()) == {0, 1, 2}
 
 
 def test_few_frames_give_fewer_inputs() -> None:
-    frames = FRAMES[:5]
-    inputs = pick_inputs(frames, LitertEngine(MODEL.content).run(frames))
+    inputs = pick_inputs(ArrayFrames(FRAMES[:5]), RAW[:5])
     assert len(inputs) == 3 + 5
 
 
-def test_every_kernel_set_passes_and_other_weights_do_not(
-    candidates: tuple[Candidate, Candidate],
-) -> None:
-    vectors, checks, refused = make_vectors(candidates, FRAMES[:20])
-    assert refused == {}
+def test_one_real_value_is_enough_to_pick_by() -> None:
+    assert len(pick_inputs(ArrayFrames(FRAMES), RAW[:, :1])) == MAX_INPUTS
+
+
+@pytest.mark.parametrize("one", [FLOAT, STATIC, DYNAMIC], ids=lambda one: one.id)
+def test_every_kernel_set_passes_and_other_weights_do_not(one: Candidate) -> None:
+    found = check(one, FRAMES[:20])
+    assert found.refusal == ""
+    assert tuple(each.kernels for each in found.checks) == kernel_sets("litert")
     other = normalise(model_bytes(bias=2.0), source="m")
     wrong = LitertEngine(other.content).run(FRAMES[:20])
-    for one in candidates:
-        assert [check.kernels for check in checks[one.id]] == [k.value for k in Kernels]
-        assert all(check.result.ok for check in checks[one.id])
-        golden, allowed = vectors.outputs[one.id], vectors.tolerances[one.id]
-        assert not compare(wrong, golden, allowed).ok
+    assert not compare(wrong, found.golden, found.tolerance).ok
 
 
-def test_int8_may_be_two_steps_off_or_twice_what_kernels_differ(
-    candidates: tuple[Candidate, Candidate],
-) -> None:
-    step = candidates[1].output_step
-    assert tolerance(candidates[1], 0.0).limit == pytest.approx(2 * step, rel=2e-3)
-    assert tolerance(candidates[1], 3 * step).limit == pytest.approx(8 * step, rel=2e-3)
-    assert tolerance(candidates[1], 1.0).limit == pytest.approx(32 * step, rel=2e-3)
-    assert tolerance(candidates[0], 1.0).kind == "sqnr"
+def tolerance(of: Checked) -> tuple[str, float]:
+    return of.tolerance.kind, of.tolerance.limit
 
 
-def test_a_model_whose_outputs_are_not_finite_is_refused() -> None:
+def test_tolerances_follow_the_arithmetic() -> None:
+    kind, limit = tolerance(check(STATIC, FRAMES[:20]))
+    assert kind == "lsb"
+    assert limit == pytest.approx(2 * STATIC.output_step, rel=2e-3)
+    assert tolerance(check(FLOAT, FRAMES[:20])) == ("sqnr", 80.0)
+    kind, limit = tolerance(check(DYNAMIC, FRAMES[:20]))
+    assert kind == "sqnr"
+    assert 15 <= limit <= 77
+    assert limit % 3 == 0
+
+
+def test_real_outputs_have_no_winner() -> None:
+    found = check(STATIC, FRAMES[:20], compares_winners=False)
+    assert found.tolerance.margin == math.inf
+
+
+def test_kernels_that_differ_refuse_the_candidate() -> None:
     inputs = np.full((3, LENGTH, FEATURES), 3e38, dtype=np.float32)
-    with pytest.raises(ConvertGoldenError, match="kernels differ"):
-        make_vectors([Candidate(Recipe("litert", "float32"), MODEL.content)], inputs)
+    assert "kernels differ from the reference kernels" in check(FLOAT, inputs).refusal
+    finer = replace(STATIC, output_step=STATIC.output_step / 1e6)
+    refusal = check(finer, FRAMES[:20]).refusal
+    assert refusal == "" or "kernels differ" in refusal

@@ -12,6 +12,7 @@ from converter.errors import (
 from converter.litert.normalise import normalise
 from converter.runtimes.litert import Kernels, LitertEngine
 from converter.tensors import TensorSpec
+from edge_contract.steps.post import softmax
 from tests.support.convert_inputs import (
     FEATURES,
     LENGTH,
@@ -24,9 +25,11 @@ def test_an_old_file_gets_both_codes_a_signature_and_no_description() -> None:
     model = normalise(model_bytes(), source="old")
     parsed = flatbuffer_utils.read_model_from_bytearray(bytearray(model.content))
 
-    assert model.operators == ("FULLY_CONNECTED", "SOFTMAX")
-    assert [one.builtinCode for one in parsed.operatorCodes] == [9, 25]
-    assert [one.deprecatedBuiltinCode for one in parsed.operatorCodes] == [9, 25]
+    assert model.operators == ("FULLY_CONNECTED",)
+    assert model.post == ("softmax",)
+    assert [one.builtinCode for one in parsed.operatorCodes] == [9]
+    assert [one.deprecatedBuiltinCode for one in parsed.operatorCodes] == [9]
+    assert len(parsed.subgraphs[0].tensors) == 4
     assert [one.signatureKey for one in parsed.signatureDefs] == [b"serving_default"]
     assert parsed.description == b"edge-convert"
     assert model.input == TensorSpec("input", (1, LENGTH, FEATURES))
@@ -38,10 +41,18 @@ def test_normalising_twice_changes_nothing() -> None:
     assert normalise(once.content, source="m").content == once.content
 
 
+def test_a_softmax_at_the_end_becomes_the_devices_step() -> None:
+    frames = np.random.default_rng(1).normal(size=(20, LENGTH, FEATURES))
+    inputs = frames.astype(np.float32)
+    model = normalise(model_bytes(), source="m")
+    found = softmax(LitertEngine(model.content).run(inputs))
+    assert np.allclose(found, LitertEngine(model_bytes()).run(inputs), atol=1e-6)
+
+
 def test_the_outputs_stay_the_same() -> None:
     frames = np.random.default_rng(1).normal(size=(20, LENGTH, FEATURES))
     inputs = frames.astype(np.float32)
-    content = model_bytes()
+    content = model_bytes(softmax=False)
     normal = normalise(content, source="m").content
     for kernels in Kernels:
         before = LitertEngine(content, kernels).run(inputs)
@@ -72,11 +83,12 @@ def test_expand_dims_becomes_the_reshape_that_it_is() -> None:
 
     found = normalise(content, source="m")
 
-    assert found.operators == ("RESHAPE", "FULLY_CONNECTED", "SOFTMAX")
+    assert found.operators == ("RESHAPE", "FULLY_CONNECTED")
     inputs = np.random.default_rng(1).normal(size=(5, LENGTH, FEATURES))
     frames = inputs.astype(np.float32)
     assert np.array_equal(
-        LitertEngine(found.content).run(frames), LitertEngine(content).run(frames)
+        softmax(LitertEngine(found.content).run(frames)),
+        softmax(LitertEngine(model_bytes(softmax=False)).run(frames)),
     )
 
 
