@@ -5,12 +5,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from converter.litert.probe import probe
 from converter.loaders.source import Float32
 from converter.runtimes.litert import Kernels, LitertEngine
 
 
 class LitertSource:
-    """A ``.tflite`` file, run as it is on builtin kernels."""
+    """A ``.tflite`` file, run as it is on builtin kernels.
+
+    Raises:
+        ConvertModelError: The runtime refuses the file, or crashes on it.
+    """
 
     framework = "litert"
 
@@ -18,6 +23,7 @@ class LitertSource:
         self.name = path.name
         self.toolchain: dict[str, str] = {}
         self._content = path.read_bytes()
+        probe(self._content, source=path.name)
 
     def __enter__(self) -> Self:
         return self
