@@ -32,7 +32,7 @@ for number in range(int(sys.argv[1]), int(sys.argv[2])):
 
 def altered(number: int) -> bytes:
     """Return a model with some bytes changed, or cut short."""
-    chance = random.Random(number)
+    chance = random.Random(number)  # noqa: S311 - examples, not secrets
     content = bytearray(model_bytes())
     for _ in range(chance.randint(0, 6)):
         content[chance.randrange(len(content))] = chance.randrange(256)
