@@ -44,15 +44,15 @@ def assemble_parts(work: Work) -> pack.Parts:
         output=inputs.model.output,
         features=inputs.features,
         labels=inputs.labels,
-        candidates=assessment.packed,
-        selected={name: assessment.choice_of(name) for name in assessment.choices},
+        packed=assessment.decision.packed,
+        selected=assessment.decision.selected,
         reference=build_reference(
             inputs.calibration,
             inputs.rule,
             inputs.features,
             _output_reference(inputs, assessment),
         ),
-        golden=assessment.golden,
+        golden=assessment.goldens.of(assessment.decision.packed),
         lineage=_lineage(request, inputs, assessment),
         metrics=_metrics(inputs, assessment),
     )
@@ -72,7 +72,7 @@ def _reference_outputs(
     inputs: Inputs, assessment: Assessment
 ) -> tuple[Float32, Int64 | None]:
     """Return the float model's outputs on all data, or on all that has labels."""
-    base = assessment.packed[0]
+    base = assessment.decision.packed[0].candidate
     sets = [inputs.calibration]
     if inputs.validation.sha256 != inputs.calibration.sha256:
         sets.append(inputs.validation)
@@ -100,7 +100,8 @@ def _lineage(
             "objective": request.objective,
         },
         "recipes": {
-            one.id: pack.recipe_document(one.recipe) for one in assessment.packed
+            one.id: pack.recipe_document(one.candidate.recipe)
+            for one in assessment.decision.packed
         },
         "toolchain": pack.toolchain(inputs.toolchain),
     }
@@ -108,8 +109,8 @@ def _lineage(
 
 def _metrics(inputs: Inputs, assessment: Assessment) -> dict[str, Any]:
     found = {}
-    for one in assessment.packed:
-        compared = assessment.quality[one.id].comparison
+    for one in assessment.decision.packed:
+        compared = assessment.quality[one.candidate.id].comparison
         found[one.id] = {
             compared.metric: f"{compared.other:.6f}",
             "samples": str(compared.samples),
@@ -163,9 +164,11 @@ def _variant_report(trial: Trial, work: Work) -> VariantReport:
     quality, latency = measured.quality[one.id], measured.latency[one.id]
     compared = quality.comparison
     is_float = trial.stage == "float"
-    checks = measured.checks.get(one.id, ())
+    decision = measured.decision
+    packed = {each.candidate.id: each for each in decision.packed}
+    checks = measured.goldens.checked(one).checks if one.id in packed else ()
     chosen_for = tuple(
-        name for name in measured.choices if measured.choice_of(name) == one.id
+        name for name, choice in decision.choices.items() if choice.chosen == one.id
     )
     return VariantReport(
         id=one.id,
@@ -187,10 +190,10 @@ def _variant_report(trial: Trial, work: Work) -> VariantReport:
         },
         kept_float=one.recipe.kept_float,
         float_operators=one.float_operators,
-        packed=any(one.id == packed.id for packed in measured.packed),
+        packed=one.id in packed,
         chosen_for=chosen_for,
         reasons={
             name: choice.reasons.get(one.id, "")
-            for name, choice in measured.choices.items()
+            for name, choice in decision.choices.items()
         },
     )

@@ -2,8 +2,7 @@
 """The candidates of a build: searched, measured, and one chosen a device.
 
 Owns the order of these steps and which failures drop a candidate instead of ending the
-build: only float must succeed. A chosen candidate must reproduce its golden vectors on
-every kernel set of this host; one that does not is dropped, and the choice made again.
+build: only the first runtime's float must succeed. The choice is ``decide``'s.
 """
 
 import time
@@ -11,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from converter import vectors
-from converter.candidate import Candidate, Quantizer
-from converter.choose import Choice, Figures, choose
-from converter.errors import ConvertBudgetError, ConvertError, ConvertGoldenError
+from converter.candidate import Quantizer
+from converter.choose import Figures
+from converter.decide import Decision, Goldens, Rules, decide
+from converter.errors import ConvertError
 from converter.inputs import Inputs, Progress
 from converter.judging import MeasuringJudge, pick_probe
-from converter.litert.quantizer import LitertQuantizer
 from converter.measure import (
     Latency,
     Quality,
@@ -24,12 +23,11 @@ from converter.measure import (
     measure_latency,
     measure_ram,
 )
+from converter.model import FloatModel
 from converter.outputs import PostSteps
-from converter.profiles import DEFAULT
 from converter.request import BuildRequest
 from converter.search import Limits, Outcome, Trial, run_search
 from converter.tensors import Float32
-from edge_contract.golden import GoldenVectors
 
 # Reverts for quality alone may cost this much; the same as a tie in `choose`.
 REVERT_COST = 0.08
@@ -47,10 +45,8 @@ class Assessment:
         quality: Candidate id to the comparison with float.
         latency: Candidate id to time on this host.
         ram: Candidate id to memory on this host, where it was asked for.
-        choices: Device profile to its choice.
-        packed: What goes into the bundle: float, then what was chosen.
-        golden: Golden vectors of these.
-        checks: Candidate id to agreement of this host's kernels.
+        decision: What was chosen for each device profile.
+        goldens: Golden vectors, and how this host's kernels and old ones do on them.
         search_seconds: How long the search took.
         is_cut_short: Whether its time ran out.
     """
@@ -62,17 +58,10 @@ class Assessment:
     quality: Mapping[str, Quality]
     latency: Mapping[str, Latency]
     ram: Mapping[str, int]
-    choices: Mapping[str, Choice]
-    packed: tuple[Candidate, ...]
-    golden: GoldenVectors
-    checks: Mapping[str, tuple[vectors.KernelCheck, ...]]
+    decision: Decision
+    goldens: Goldens
     search_seconds: float
     is_cut_short: bool
-
-    def choice_of(self, profile: str) -> str:
-        """Return the id of the candidate chosen for a device profile."""
-        chosen = self.choices[profile].chosen
-        return self.packed[0].id if chosen is None else chosen
 
 
 @dataclass(eq=False)
@@ -95,44 +84,66 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
     """Search, measure and choose.
 
     Raises:
-        ConvertGoldenError: The float variant's kernels disagree.
-        ConvertBudgetError: Only float is within the budget, and that was not allowed.
+        ConvertError: No choice holds; see ``decide``.
     """
     start = time.monotonic()
-    quantizer: Quantizer = LitertQuantizer(inputs.model)
+    quantizers = [_quantizer(one) for one in inputs.models]
+    first = quantizers[0]
     yardstick = Yardstick(
-        quantizer.make(quantizer.recipes()[0]),
+        first.make(first.recipes()[0]),
         inputs.validation.frames,
         post=inputs.meaning.post,
         metric=inputs.metric,
         truth=inputs.truth,
         clusters=inputs.clusters,
     )
-    outcome = _searched(request, inputs, quantizer, yardstick, progress)
+    outcomes = [
+        _searched(request, inputs, one, yardstick, progress, start)
+        for one in quantizers
+    ]
     seconds = time.monotonic() - start
     probe = pick_probe(inputs.validation.frames)
-    measured = _measured(request, inputs, outcome, yardstick, probe, progress)
+    measured = _measured(request, inputs, outcomes, yardstick, probe, progress)
     progress("choosing, and checking golden vectors on every kernel set")
-    goldens = _Goldens(
+    goldens = Goldens(
         vectors.pick_inputs(inputs.validation.frames, yardstick.outputs),
         compares_winners=bool(inputs.meaning.classes),
     )
-    choices, packed = _choose_checked(request, inputs, measured, goldens, yardstick)
+    decision = decide(
+        [one.candidate for one in measured.trials],
+        _figures(request, inputs, measured),
+        inputs.profiles,
+        Rules(
+            request.objective,
+            request.max_drop,
+            request.require_quantized,
+            request.device_check,
+        ),
+        goldens,
+    )
     return Assessment(
         tuple(measured.trials),
-        measured.skipped,
+        measured.skipped | dict(decision.dropped),
         inputs.meaning.post,
         yardstick.outputs,
         measured.quality,
         measured.latency,
         measured.ram,
-        choices,
-        packed,
-        goldens.of(packed),
-        {one.id: goldens.checked[one.id].checks for one in packed},
+        decision,
+        goldens,
         seconds,
-        outcome.is_cut_short,
+        any(one.is_cut_short for one in outcomes),
     )
+
+
+def _quantizer(model: FloatModel) -> Quantizer:
+    if model.runtime == "onnxruntime":
+        from converter.ort.quantizer import OnnxQuantizer
+
+        return OnnxQuantizer(model)
+    from converter.litert.quantizer import LitertQuantizer
+
+    return LitertQuantizer(model)
 
 
 def _searched(
@@ -141,11 +152,12 @@ def _searched(
     quantizer: Quantizer,
     yardstick: Yardstick,
     progress: Progress,
+    start: float,
 ) -> Outcome:
-    limits = Limits(
-        time.monotonic() + request.budget_seconds, time.monotonic, REVERT_COST
-    )
-    progress("calibrating")
+    position = [one.runtime for one in inputs.models].index(quantizer.model.runtime)
+    share = (position + 1) / len(inputs.models)
+    limits = Limits(start + request.budget_seconds * share, time.monotonic, REVERT_COST)
+    progress(f"calibrating for {quantizer.model.runtime}")
     quantizer.calibrate(inputs.calibration.frames)
     judge = MeasuringJudge(
         yardstick,
@@ -159,13 +171,17 @@ def _searched(
 def _measured(
     request: BuildRequest,
     inputs: Inputs,
-    outcome: Outcome,
+    outcomes: Sequence[Outcome],
     yardstick: Yardstick,
     probe: Float32,
     progress: Progress,
 ) -> _Measured:
-    found = _Measured(list(outcome.trials), dict(outcome.skipped))
-    base, *others = outcome.trials
+    trials = [one for outcome in outcomes for one in outcome.trials]
+    skipped = {
+        name: why for outcome in outcomes for name, why in outcome.skipped.items()
+    }
+    found = _Measured(trials, skipped)
+    base, *others = trials
     found.quality[base.candidate.id] = yardstick.measure(base.candidate)
     for position, one in enumerate(others, start=1):
         progress(f"measuring quality: {position} of {len(others)}")
@@ -182,69 +198,6 @@ def _measured(
             used = measure_ram(candidate, inputs.model.input.shape)
             found.ram[candidate.id] = used
     return found
-
-
-class _Goldens:
-    """Golden vectors of candidates, made once each."""
-
-    def __init__(self, inputs: Float32, *, compares_winners: bool) -> None:
-        self.inputs = inputs
-        self._compares_winners = compares_winners
-        self.checked: dict[str, vectors.Checked] = {}
-
-    def refusal(self, candidate: Candidate) -> str:
-        """Return why a candidate's kernels disagree; empty where they agree."""
-        if candidate.id not in self.checked:
-            self.checked[candidate.id] = vectors.check(
-                candidate, self.inputs, compares_winners=self._compares_winners
-            )
-        return self.checked[candidate.id].refusal
-
-    def of(self, candidates: Sequence[Candidate]) -> GoldenVectors:
-        """Return the golden vectors of candidates that were checked."""
-        found = {one.id: self.checked[one.id] for one in candidates}
-        return GoldenVectors(
-            self.inputs,
-            {name: one.golden for name, one in found.items()},
-            {name: one.tolerance for name, one in found.items()},
-        )
-
-
-def _choose_checked(
-    request: BuildRequest,
-    inputs: Inputs,
-    measured: _Measured,
-    goldens: _Goldens,
-    yardstick: Yardstick,
-) -> tuple[dict[str, Choice], tuple[Candidate, ...]]:
-    base = yardstick.base
-    if refusal := goldens.refusal(base):
-        raise ConvertGoldenError(
-            refusal, next_step="check the model for numbers near overflow"
-        )
-    while True:
-        figures = _figures(request, inputs, measured)
-        choices = {
-            profile: choose(
-                figures,
-                objective=request.objective,
-                max_drop=request.max_drop,
-                float_ids=[base.id],
-            )
-            for profile in (DEFAULT, *request.profiles)
-        }
-        wanted = {one.chosen for one in choices.values()} - {base.id, None}
-        chosen = [
-            one.candidate for one in measured.trials if one.candidate.id in wanted
-        ]
-        wrong = [one for one in chosen if goldens.refusal(one)]
-        if not wrong:
-            break
-        for one in wrong:
-            measured.drop(one.id, goldens.refusal(one))
-    if request.require_quantized:
-        _check_quantized(choices, base.id)
-    return choices, (base, *chosen)
 
 
 def _figures(
@@ -269,18 +222,3 @@ def _figures(
             figures = replace(figures, drop=0.0, upper=0.0)
         found[one.id] = figures
     return found
-
-
-def _check_quantized(choices: Mapping[str, Choice], float_id: str) -> None:
-    for profile, choice in choices.items():
-        if choice.chosen not in {float_id, None}:
-            continue
-        if choice.nearest is None:
-            msg = f"{profile}: no quantized variant could be made"
-            raise ConvertBudgetError(msg, next_step="see `edge-convert explain`")
-        reason = choice.reasons[choice.nearest]
-        msg = f"{profile}: no quantized variant is within the budget;"
-        msg += f" the nearest is {choice.nearest}: {reason}"
-        raise ConvertBudgetError(
-            msg, next_step="give more validation data or a larger --max-drop"
-        )

@@ -6,6 +6,7 @@ build; options come from the command line.
 """
 
 import os
+from pathlib import Path
 
 _WORKER = {
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -16,6 +17,12 @@ _WORKER = {
     "TF_DETERMINISTIC_OPS": "1",
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
+
+
+def cache_folder() -> Path:
+    """Return where environments that can be made again are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edgeloop"
 
 
 def worker_environment() -> dict[str, str]:

@@ -88,3 +88,16 @@ class ConvertBudgetError(ConvertError):
 
     code = "convert.budget"
     exit_code = EXIT_GATE
+
+
+class ConvertSideError(ConvertError):
+    """The environment of a device's runtime cannot be made here."""
+
+    code = "convert.side"
+
+
+class ConvertCompatError(ConvertError):
+    """No variant can run on a device that was asked for."""
+
+    code = "convert.compat"
+    exit_code = EXIT_GATE

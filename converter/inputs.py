@@ -5,7 +5,7 @@ Owns the first gates: the model's form, float parity, the data's form and amount
 which task, metric and names apply. Nothing is quantized yet; see ``assess``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,12 @@ from converter import lint, outputs
 from converter.data.dataset import Dataset, open_dataset
 from converter.data.rule import FrameRule, frame_rule
 from converter.errors import ConvertDataError
-from converter.litert.normalise import normalise
+from converter.exports import export_models
 from converter.loaders import open_source
 from converter.metrics import Metric, Truth, open_metric
 from converter.model import FloatModel
 from converter.parity import Parity, check_parity
+from converter.profiles import DEFAULT, DeviceProfile, load_profile
 from converter.request import BuildRequest
 from converter.runtimes import open_engine
 from converter.tensors import Float32, Frames, Int64
@@ -33,7 +34,9 @@ class Inputs:
     """What a build works on.
 
     Attributes:
-        model: The normalised float model.
+        models: The normalised float models, one a runtime; the first is for any device.
+        absent: Runtime to the reason why the source does not reach it.
+        profiles: Device profiles to choose for; None is any device.
         rule: How data is cut and observed.
         calibration: Ranges and the reference profile come from it.
         validation: Accuracy comes from it; the calibration data itself where no other
@@ -48,7 +51,9 @@ class Inputs:
         warnings: What is odd but not wrong about the data.
     """
 
-    model: FloatModel
+    models: tuple[FloatModel, ...]
+    absent: Mapping[str, str]
+    profiles: Mapping[str, DeviceProfile | None]
     rule: FrameRule
     calibration: Dataset
     validation: Dataset
@@ -60,6 +65,11 @@ class Inputs:
     framework: str
     toolchain: dict[str, str]
     warnings: tuple[str, ...]
+
+    @property
+    def model(self) -> FloatModel:
+        """The first runtime's model."""
+        return self.models[0]
 
     @property
     def truth(self) -> Truth:
@@ -81,8 +91,10 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
         ConvertError: What does not fit, and what to do about it.
     """
     progress(f"loading {request.model.name}")
+    profiles = {DEFAULT: None, **{one: load_profile(one) for one in request.profiles}}
     with open_source(request.model) as source:
-        model = normalise(source.export(), source=source.name)
+        models, absent = export_models(source, profiles.values())
+        model = models[0]
         rule = _frame_rule(request, model)
         progress("reading data")
         calibration = open_dataset(request.calibration, rule, group=request.group or "")
@@ -94,10 +106,15 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
         for data in (calibration, validation):
             lint.check_labels(data, meaning.classes)
         progress("checking float parity")
-        parity = check_parity(source, model, calibration.frames)
+        parity = min(
+            (check_parity(source, one, calibration.frames) for one in models),
+            key=lambda one: one.sqnr_db,
+        )
         features = outputs.feature_names(request.features, calibration, rule)
         return Inputs(
-            model=model,
+            models=models,
+            absent=absent,
+            profiles=profiles,
             rule=rule,
             calibration=calibration,
             validation=validation,

@@ -25,7 +25,17 @@ from edge_contract.profile import ReferenceProfile
 
 RUNTIME: Final = "litert"
 _RUNTIME_PACKAGE = "ai-edge-litert"
-_TOOLS = (_RUNTIME_PACKAGE, "ai-edge-quantizer", "numpy")
+_TOOLS = (_RUNTIME_PACKAGE, "ai-edge-quantizer", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, eq=False)
+class PackedVariant:
+    """A candidate as the bundle names it: one file may serve two runtimes."""
+
+    id: str
+    runtime: str
+    min_runtime: str
+    candidate: Candidate
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +48,7 @@ class Parts:
     output: TensorSpec
     features: tuple[str, ...]
     labels: tuple[str, ...]
-    candidates: tuple[Candidate, ...]
+    packed: tuple[PackedVariant, ...]
     selected: Mapping[str, str]
     reference: ReferenceProfile
     golden: GoldenVectors
@@ -59,7 +69,7 @@ def runtime_version() -> str:
 def make_manifest(parts: Parts) -> tuple[Manifest, dict[str, bytes]]:
     """Return the manifest and, by digest, the files that it names."""
     golden, reference = parts.golden.encode(), parts.reference.encoded
-    files = [golden, reference, *(one.content for one in parts.candidates)]
+    files = [golden, reference, *(one.candidate.content for one in parts.packed)]
     contents = {sha256_hex(one): one for one in files}
     manifest = Manifest(
         name=parts.name,
@@ -76,7 +86,7 @@ def make_manifest(parts: Parts) -> tuple[Manifest, dict[str, bytes]]:
             parts.output.name, parts.output.shape, parts.output.dtype, parts.labels
         ),
         post=parts.meaning.post,
-        variants=tuple(_variant(one) for one in parts.candidates),
+        variants=tuple(_variant(one) for one in parts.packed),
         selected=dict(parts.selected),
         profile_file=sha256_hex(reference),
         ref_id=parts.reference.ref_id.hex(),
@@ -103,14 +113,15 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _variant(one: Candidate) -> Variant:
+def _variant(one: PackedVariant) -> Variant:
+    content = one.candidate.content
     return Variant(
         id=one.id,
-        runtime=RUNTIME,
-        min_runtime=runtime_version(),
-        dtype=one.dtype,
-        file=sha256_hex(one.content),
-        bytes=len(one.content),
+        runtime=one.runtime,
+        min_runtime=one.min_runtime,
+        dtype=one.candidate.dtype,
+        file=sha256_hex(content),
+        bytes=len(content),
     )
 
 

@@ -27,6 +27,7 @@ class BuildRequest:
         objective: What the choice makes small.
         budget_seconds: How long the search may take.
         require_quantized: Fail where only float is within ``max_drop``.
+        device_check: Run variants on tflite-runtime 2.14 where a profile needs it.
         observe: None infers it from the input's shape.
         task: None infers it from the output and the labels.
         hop: New rows between two frames of a series.
@@ -49,6 +50,7 @@ class BuildRequest:
     objective: Objective = "latency"
     budget_seconds: float = 60.0
     require_quantized: bool = False
+    device_check: bool = True
     observe: Observe | None = None
     task: Task | None = None
     hop: int | None = None

@@ -75,12 +75,10 @@ def normalise(content: bytes, *, source: str) -> FloatModel:
         raise ConvertModelError(msg, next_step="export the model again") from error
 
 
-def repair_quantized(content: bytes) -> bytes:
-    """Return a quantizer's output with both operator code fields and no description."""
-    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+def repair(model: Any) -> None:
+    """Give a ``ModelT`` both operator code fields and no description."""
     _repair_codes(model)
     _strip(model)
-    return pack(model)
 
 
 def pack(model: Any) -> bytes:
@@ -103,7 +101,7 @@ def _normalised(content: bytes, source: str) -> FloatModel:
     _reshape_instead(model, graph)
     _strip(model)
     operators = tuple(
-        _name(model.operatorCodes[one.opcodeIndex].builtinCode)
+        operator_name(model.operatorCodes[one.opcodeIndex].builtinCode)
         for one in graph.operators
     )
     return FloatModel(pack(model), given, found, operators, "litert", post)
@@ -319,6 +317,7 @@ def _strip(model: Any) -> None:
     model.metadataBuffer = None
 
 
-def _name(builtin: int) -> str:
+def operator_name(builtin: int) -> str:
+    """Return the schema's name of a built-in operator."""
     name: str = _OPERATOR_NAMES.get(builtin, f"operator {builtin}")
     return name

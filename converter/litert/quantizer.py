@@ -21,8 +21,9 @@ from ai_edge_quantizer import recipe as recipes
 from converter.calibrate import Range, RangeTracker
 from converter.candidate import Candidate, Recipe
 from converter.errors import ConvertQuantizeError
-from converter.litert.normalise import repair_quantized
+from converter.litert.normalise import pack, repair
 from converter.litert.ranges import track_activations
+from converter.litert.versions import set_versions, write_versions
 from converter.model import FloatModel
 from converter.tensors import Frames
 
@@ -87,7 +88,7 @@ class LitertQuantizer:
     def make(self, recipe: Recipe) -> Candidate:
         """Return the candidate of a recipe; see ``Quantizer.make``."""
         if recipe.scheme == "float32":
-            return Candidate(recipe, self.model.content)
+            return Candidate(recipe, set_versions(self.model.content))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # advice about the quantizer's memory
@@ -97,7 +98,7 @@ class LitertQuantizer:
             raise ConvertQuantizeError(
                 msg, next_step="keep the float32 variant"
             ) from error
-        return _candidate(recipe, repair_quantized(found))
+        return _candidate(recipe, found)
 
     def _quantized(self, recipe: Recipe) -> bytes:
         work = quantizer.Quantizer(self.model.content)
@@ -173,7 +174,12 @@ def _untouched(regex: str, operation: str) -> Entry:
 
 
 def _candidate(recipe: Recipe, content: bytes) -> Candidate:
-    graph, codes = _graph(content)
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    repair(model)
+    write_versions(model)
+    content = pack(model)
+    graph = model.subgraphs[0]
+    codes = [one.builtinCode for one in model.operatorCodes]
     stored = {
         int(one.type)
         for one in graph.tensors

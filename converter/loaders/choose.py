@@ -31,8 +31,13 @@ def open_source(path: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix == ".tflite":
         return LitertSource(path)
+    if suffix == ".onnx":
+        # Imported here: a LiteRT source must not pay for ONNX.
+        from converter.loaders.onnx import OnnxSource
+
+        return OnnxSource(path)
     if suffix not in _KERAS:
-        msg = f"{path.name}: expected .keras, .h5, .tflite or a SavedModel folder"
+        msg = f"{path.name}: expected .keras, .h5, .tflite, .onnx or a SavedModel"
         raise ConvertModelError(msg, next_step="export the model to one of these")
     with path.open("rb") as stream:
         head = stream.read(4)

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -24,7 +25,8 @@ from converter.errors import (
     ConvertOperatorError,
     ConvertShapeError,
 )
-from converter.loaders.source import Float32
+from converter.model import Runtime
+from converter.tensors import Float32
 
 _WORKER = "converter.loaders.tensorflow_worker"
 _STOP_SECONDS = 10
@@ -52,6 +54,10 @@ class FrameworkSource:
     def __init__(self, path: Path, framework: str) -> None:
         self.name = path.name
         self.framework = framework
+        self.runtimes: Mapping[Runtime, str] = {
+            "litert": "",
+            "onnxruntime": "TensorFlow models are not exported to ONNX yet",
+        }
         self._scratch = tempfile.TemporaryDirectory(prefix="edge-convert-")
         self._folder = Path(self._scratch.name)
         self._log: IO[bytes] = (self._folder / "worker.log").open("wb")
@@ -98,8 +104,9 @@ class FrameworkSource:
         self._log.close()
         self._scratch.cleanup()
 
-    def export(self) -> bytes:
+    def export(self, runtime: Runtime) -> bytes:
         """Return the model as a float32 LiteRT flatbuffer."""
+        del runtime
         target = self._folder / "float.tflite"
         self._ask({"do": "export", "path": str(target)})
         return target.read_bytes()

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source models that are LiteRT flatbuffers already."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from converter.litert.probe import probe
-from converter.loaders.source import Float32
+from converter.model import Runtime
 from converter.runtimes.litert import Kernels, LitertEngine
+from converter.tensors import Float32
 
 
 class LitertSource:
@@ -18,6 +20,10 @@ class LitertSource:
     """
 
     framework = "litert"
+    runtimes: Mapping[Runtime, str] = {
+        "litert": "",
+        "onnxruntime": "a .tflite file has no way to ONNX here",
+    }
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -36,8 +42,9 @@ class LitertSource:
     ) -> None:
         """Nothing is held."""
 
-    def export(self) -> bytes:
+    def export(self, runtime: Runtime) -> bytes:
         """Return the file's bytes."""
+        del runtime
         return self._content
 
     def infer(self, frames: Float32) -> Float32:

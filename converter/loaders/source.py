@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pipeline asks of a source model, whatever framework made it."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-Float32 = NDArray[np.float32]
+from converter.model import Runtime
+from converter.tensors import Float32
 
 
 class Source(Protocol):
@@ -15,12 +14,14 @@ class Source(Protocol):
 
     Attributes:
         name: What to call it in messages.
-        framework: ``keras``, ``savedmodel`` or ``litert``.
+        framework: What made it.
+        runtimes: Runtime to why the source does not reach it; empty where it does.
         toolchain: Package to version, of what reads and exports it.
     """
 
     name: str
     framework: str
+    runtimes: Mapping[Runtime, str]
     toolchain: dict[str, str]
 
     def __enter__(self) -> Self:
@@ -36,8 +37,8 @@ class Source(Protocol):
         """Give back what it holds."""
         ...
 
-    def export(self) -> bytes:
-        """Return the model as a float32 LiteRT flatbuffer.
+    def export(self, runtime: Runtime) -> bytes:
+        """Return the float model as a file for a runtime, not in its normal form yet.
 
         Raises:
             ConvertError: It cannot be one.

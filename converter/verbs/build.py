@@ -91,6 +91,11 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fail (exit 4) when no quantized variant is within --max-drop",
     )
+    add(
+        "--no-device-check",
+        action="store_true",
+        help="do not run variants on tflite-runtime 2.14 for devices that have it",
+    )
     add("--all", action="store_true", help="print every candidate")
 
 
@@ -130,6 +135,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         sign_key=arguments.sign_key,
         budget_seconds=arguments.budget,
         require_quantized=arguments.require_quantized,
+        device_check=not arguments.no_device_check,
         task=arguments.task,
         group=arguments.group,
         scale=_scale(arguments.scale),

@@ -89,7 +89,7 @@ def test_other_sources_export_what_they_compute(models: Path, name: str) -> None
 
     frames = ArrayFrames(rows(recordings=8, length=8)["x"].reshape(8, 8, 3))
     with open_source(models / name) as source:
-        model = normalise(source.export(), source=name)
+        model = normalise(source.export("litert"), source=name)
         assert check_parity(source, model, frames).sqnr_db >= 80
 
 
@@ -98,7 +98,7 @@ def test_an_operator_that_the_runtime_lacks_is_named(models: Path) -> None:
         open_source(models / "flex.keras") as source,
         pytest.raises(ConvertOperatorError, match=r"(?i)found .*(erfinv|ndtri)"),
     ):
-        source.export()
+        source.export("litert")
 
 
 def test_a_file_that_keras_cannot_read_is_refused(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_profiles_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         "aarch64-a53",
         "aarch64-a72",
         "aarch64-a76",
+        "armv7l-tflite214",
         "jetson-cpu",
         "x86-avx2",
         "x86-vnni",

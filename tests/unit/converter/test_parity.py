@@ -8,8 +8,8 @@ from converter.data.frames import ArrayFrames
 from converter.errors import ConvertParityError
 from converter.litert.normalise import normalise
 from converter.loaders.litert import LitertSource
-from converter.loaders.source import Float32
 from converter.parity import MIN_INPUTS, check_parity, parity_inputs
+from converter.tensors import Float32
 from tests.support.convert_inputs import FEATURES, LENGTH, model_bytes
 
 FRAMES = np.random.default_rng(1).normal(size=(20, LENGTH, FEATURES)).astype("f4")

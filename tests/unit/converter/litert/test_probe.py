@@ -27,7 +27,7 @@ def test_custom_operators_are_left_to_be_named(tmp_path: Path) -> None:
         open_source(path) as source,
         pytest.raises(ConvertOperatorError, match="found FlexErf"),
     ):
-        normalise(source.export(), source="flex")
+        normalise(source.export("litert"), source="flex")
 
 
 @pytest.mark.benchdata
