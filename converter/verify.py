@@ -80,7 +80,7 @@ class Verification:
 
 
 @dataclass(frozen=True, eq=False)
-class _Runnable:
+class Runnable:
     """A model that can be run, whatever it is."""
 
     name: str
@@ -91,6 +91,7 @@ class _Runnable:
 
     @property
     def is_quantized(self) -> bool:
+        """Whether it stores integer weights."""
         return self.facts is not None and bool(self.facts.integer_weights)
 
 
@@ -152,7 +153,7 @@ def format_verification(found: Verification) -> str:
 
 
 def _compare(
-    one: _Runnable,
+    one: Runnable,
     against: str,
     inputs: Float32,
     expected: Float32,
@@ -185,9 +186,7 @@ def _compare(
     )
 
 
-def _look_at(
-    one: _Runnable, inputs: Float32, min_sqnr_db: float | None
-) -> Verification:
+def _look_at(one: Runnable, inputs: Float32, min_sqnr_db: float | None) -> Verification:
     """Return the findings about a file that is compared with nothing."""
     asked = _asked(one, min_sqnr_db)
     findings = _findings(one, one.run(inputs), None, asked)
@@ -196,14 +195,14 @@ def _look_at(
     )
 
 
-def _asked(one: _Runnable, min_sqnr_db: float | None) -> float:
+def _asked(one: Runnable, min_sqnr_db: float | None) -> float:
     if min_sqnr_db is not None:
         return min_sqnr_db
     return QUANTIZED_SQNR_DB if one.is_quantized else FLOAT_SQNR_DB
 
 
 def _findings(
-    one: _Runnable, outputs: Float32, sqnr_db: float | None, asked: float
+    one: Runnable, outputs: Float32, sqnr_db: float | None, asked: float
 ) -> list[Finding]:
     found = []
     if not np.isfinite(outputs).all():
@@ -242,19 +241,19 @@ def _facts_findings(facts: Facts) -> list[Finding]:
     return found
 
 
-def _open(path: Path, stack: ExitStack) -> _Runnable:
+def _open(path: Path, stack: ExitStack) -> Runnable:
     if path.suffix.lower() == ".tflite":
         try:
             content = path.read_bytes()
         except OSError as error:
             msg = f"{path}: cannot be read: {error.strerror}"
             raise ConvertUsageError(msg, next_step="check the path") from error
-        return _open_litert(content, path.name)
+        return open_litert(content, path.name)
     source = stack.enter_context(open_source(path))
-    return _Runnable(source.name, source.infer, None)
+    return Runnable(source.name, source.infer, None)
 
 
-def _open_bundle(path: Path, stack: ExitStack) -> list[_Runnable]:
+def _open_bundle(path: Path, stack: ExitStack) -> list[Runnable]:
     try:
         bundle = stack.enter_context(Bundle.open(path))
     except OSError as error:
@@ -268,13 +267,18 @@ def _open_bundle(path: Path, stack: ExitStack) -> list[_Runnable]:
             next_step="verify a model file, or see `edge-convert inspect`",
         )
     return [
-        _open_litert(bundle.read(one.file), one.id)
+        open_litert(bundle.read(one.file), one.id)
         for one in manifest.variants
         if one.runtime in {"litert", "tflite-runtime"}
     ]
 
 
-def _open_litert(content: bytes, name: str) -> _Runnable:
+def open_litert(content: bytes, name: str) -> Runnable:
+    """Open a LiteRT file of any kind; integer ends are scaled, saturating.
+
+    Raises:
+        ConvertModelError: The runtime refuses it.
+    """
     probe(content, source=name)
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
@@ -291,7 +295,7 @@ def _open_litert(content: bytes, name: str) -> _Runnable:
         return np.concatenate(outputs)
 
     shape = tuple(int(one) for one in given["shape"])
-    return _Runnable(name, run, shape, read_facts(content), find_lies(content))
+    return Runnable(name, run, shape, read_facts(content), find_lies(content))
 
 
 def _quantized(frame: Float32, detail: dict[str, Any]) -> np.ndarray:

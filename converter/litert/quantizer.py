@@ -25,6 +25,7 @@ from converter.litert.normalise import pack, repair
 from converter.litert.ranges import track_activations
 from converter.litert.versions import set_versions, write_versions
 from converter.model import FloatModel
+from converter.runtimes.litert import Kernels
 from converter.tensors import Frames
 
 _FAILURES: Final = (ValueError, RuntimeError, KeyError, TypeError, IndexError)
@@ -35,10 +36,16 @@ Entry = dict[str, Any]
 
 
 class LitertQuantizer:
-    """Makes LiteRT candidates; see ``candidate.Quantizer``."""
+    """Makes LiteRT candidates; see ``candidate.Quantizer``.
 
-    def __init__(self, model: FloatModel) -> None:
+    Args:
+        model: The float model.
+        kernels: Which compute the activations; ranges come out alike.
+    """
+
+    def __init__(self, model: FloatModel, kernels: Kernels = Kernels.BUILTIN) -> None:
         self.model = model
+        self._kernels = kernels
         self._trackers: Mapping[str, RangeTracker] = {}
         self._ranges: dict[str | None, Mapping[str, Range]] = {}
 
@@ -82,7 +89,7 @@ class LitertQuantizer:
 
     def calibrate(self, frames: Frames) -> None:
         """Learn activation ranges; see ``Quantizer.calibrate``."""
-        self._trackers = track_activations(self.model, frames)
+        self._trackers = track_activations(self.model, frames, self._kernels)
         self._ranges = {}
 
     def make(self, recipe: Recipe) -> Candidate:

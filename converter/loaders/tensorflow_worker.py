@@ -55,7 +55,9 @@ class Model:
             self.toolchain["keras"] = str(keras.__version__)
         try:
             if self._is_keras:
-                self._model = keras.saving.load_model(path, compile=False)
+                self._model = keras.saving.load_model(
+                    path, compile=False, custom_objects=_old_layers(keras)
+                )
             else:
                 self._model = tf.saved_model.load(str(path))
         except Exception as error:  # any framework failure is the file's
@@ -98,6 +100,21 @@ class Model:
                 return bytes(converter.convert())
             except Exception as error:  # the converter raises many kinds
                 raise _export_error(str(error)) from error
+
+
+def _old_layers(keras: Any) -> dict[str, Any]:
+    """Return layers that read what Keras 2 wrote and Keras 3 refuses."""
+
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+        """Takes the one group that Keras 2 wrote for every depthwise layer."""
+
+        def __init__(self, *positional: Any, groups: int = 1, **named: Any) -> None:
+            if groups != 1:
+                msg = f"DepthwiseConv2D: expected one group, found {groups}"
+                raise ValueError(msg)
+            super().__init__(*positional, **named)
+
+    return {"DepthwiseConv2D": DepthwiseConv2D}
 
 
 def _export_error(text: str) -> WorkerError:

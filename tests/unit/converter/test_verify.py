@@ -34,13 +34,12 @@ def todays(name: str) -> bytes:
     """Return what a recipe of the quantizer gives, untouched by us."""
     work = quantizer.Quantizer(MODEL.content)
     work.load_quantization_recipe(getattr(recipe, name)())
-    ranges = None
-    if work.need_calibration:
-        data = {"serving_default": [{"input": one[np.newaxis]} for one in FRAMES]}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # advice about the memory it takes
-            ranges = work.calibrate(data)
-    return bytes(work.quantize(ranges, enable_progress_report=False).quantized_model)
+    data = {"serving_default": [{"input": one[np.newaxis]} for one in FRAMES]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about the memory it takes
+        ranges = work.calibrate(data) if work.need_calibration else None
+        found = work.quantize(ranges, enable_progress_report=False)
+    return bytes(found.quantized_model)
 
 
 def test_a_model_equals_itself(tmp_path: Path) -> None:
