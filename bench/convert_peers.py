@@ -14,8 +14,7 @@ from pathlib import Path
 
 from bench.harness import models, peers
 from bench.harness.document import Document, Row, make_document, write_document
-from converter.candidate import Candidate, Recipe
-from converter.measure import measure_latency
+from converter.measure import time_in_turns
 from converter.model import Runtime
 from converter.runtimes import open_engine
 from edge_contract.bundle import Bundle
@@ -82,18 +81,15 @@ def _cases() -> list[Case]:
 def _measure(case: Case, folder: Path) -> list[Row]:
     expected = peers.run_bytes(case.float_file, case.evaluation, softmax=case.softmax)
     entries = [_ours(case, folder), *_theirs(case, folder)]
-    timed = [
-        Candidate(Recipe(one.runtime, "static", kept_float=("-",) * index), one.content)
-        for index, one in enumerate(entries)
-    ]
-    times = measure_latency(timed, case.evaluation)
-    first = times[timed[0].id].median_us
+    engines = [open_engine(one.runtime, one.content) for one in entries]
+    times = time_in_turns(engines, case.evaluation)
+    first = times[0].median_us
     ours = models.sqnr(entries[0].outputs, expected)
     rows = []
-    for one, candidate in zip(entries, timed, strict=True):
-        own = candidate is timed[0]
+    for one, time in zip(entries, times, strict=True):
+        own = one is entries[0]
         quality = models.sqnr(one.outputs, expected)
-        latency = times[candidate.id].median_us
+        latency = time.median_us
         leads = own or (ours >= quality - 0.5 and first <= latency * 1.08)
         rows.append(
             Row(
@@ -113,7 +109,7 @@ def _measure(case: Case, folder: Path) -> list[Row]:
                 "us",
                 baseline=first,
                 ratio=latency / first,
-                n=times[candidate.id].calls,
+                n=time.calls,
             )
         )
         rows.append(

@@ -11,11 +11,19 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from converter.verbs import build, inspect, profiles, verify
+from converter.verbs import (
+    bench,
+    build,
+    diff,
+    explain,
+    inspect,
+    profiles,
+    verify,
+)
 from converter.verbs.printing import print_json
 from edge_contract.errors import EdgeError
 
-_VERBS = (build, inspect, verify, profiles)
+_VERBS = (build, inspect, verify, explain, bench, diff, profiles)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

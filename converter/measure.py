@@ -133,17 +133,23 @@ def measure_latency(
     Interleaving lets a change of the machine's speed hit all candidates alike.
     """
     engines = [open_engine(one.runtime, one.content) for one in candidates]
+    found = time_in_turns(engines, frames, rounds=rounds)
+    return {one.id: each for one, each in zip(candidates, found, strict=True)}
+
+
+def time_in_turns(
+    engines: Sequence[Engine], frames: Float32, *, rounds: int = ROUNDS
+) -> list[Latency]:
+    """Time loaded models in interleaved rounds; see ``measure_latency``."""
     samples: list[list[float]] = [[] for _ in engines]
     calls = [_calibrate(one, frames) for one in engines]
     for turn in range(rounds):
         for index, engine in enumerate(engines):
             samples[index] += _time_calls(engine, frames, calls[index], turn)
-    return {
-        one.id: Latency(
-            float(np.median(times)), float(np.percentile(times, 99)), len(times)
-        )
-        for one, times in zip(candidates, samples, strict=True)
-    }
+    return [
+        Latency(float(np.median(one)), float(np.percentile(one, 99)), len(one))
+        for one in samples
+    ]
 
 
 def _calibrate(engine: Engine, frames: Float32) -> int:

@@ -53,6 +53,11 @@ class ModuleEntries:
             raise ConvertDataError(msg, next_step="yield arrays")
         self.shape, self.count, self._values_sha256 = shape, count, digest.hexdigest()
         arrays = {name: np.concatenate(parts) for name, parts in sides.items()}
+        for name, array in arrays.items():
+            if len(array) != count:
+                msg = f"{reference}: expected {name} in each batch"
+                msg += f", found {len(array)} for {count} entries"
+                raise ConvertDataError(msg, next_step=f"yield {name} always or never")
         for name, array in sorted(arrays.items()):
             digest.update(name.encode() + array.tobytes())
         self.sha256, self.sides = digest.hexdigest(), Sides(arrays)

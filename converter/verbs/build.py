@@ -138,23 +138,9 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         device_check=not arguments.no_device_check,
         task=arguments.task,
         group=arguments.group,
-        scale=_scale(arguments.scale),
+        scale=printing.parse_scale(arguments.scale),
         input_range=arguments.input_range,
     )
-
-
-def _scale(text: str | None) -> tuple[str, str] | None:
-    """Return ``1/255`` or ``0.5,-1`` as decimal texts of factor and offset."""
-    if text is None:
-        return None
-    factor, _, offset = text.partition(",")
-    above, _, below = factor.partition("/")
-    try:
-        number = float(above) / float(below or "1")
-        return repr(number), repr(float(offset or "0"))
-    except (ValueError, ZeroDivisionError) as error:
-        msg = f"--scale: expected FACTOR or FACTOR,OFFSET, found {text!r}"
-        raise ConvertUsageError(msg, next_step="pass for example 1/255") from error
 
 
 def _labels(arguments: argparse.Namespace) -> tuple[str, ...]:

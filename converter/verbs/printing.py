@@ -105,3 +105,24 @@ def one_of(first: Any, second: Any, *, flags: str) -> None:
     if first and second:
         msg = f"{flags}: expected one of them, found both"
         raise ConvertUsageError(msg, next_step="leave one out")
+
+
+def parse_scale(text: str | None) -> tuple[str, str] | None:
+    """Return ``1/255`` or ``0.5,-1`` as decimal texts of factor and offset.
+
+    Raises:
+        ConvertUsageError: Not numbers.
+
+    >>> parse_scale("1/4,-1")
+    ('0.25', '-1.0')
+    """
+    if text is None:
+        return None
+    factor, _, offset = text.partition(",")
+    above, _, below = factor.partition("/")
+    try:
+        number = float(above) / float(below or "1")
+        return repr(number), repr(float(offset or "0"))
+    except (ValueError, ZeroDivisionError) as error:
+        msg = f"--scale: expected FACTOR or FACTOR,OFFSET, found {text!r}"
+        raise ConvertUsageError(msg, next_step="pass for example 1/255") from error

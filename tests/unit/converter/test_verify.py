@@ -90,11 +90,11 @@ def test_integer_inputs_are_scaled_and_saturate(tmp_path: Path) -> None:
     (found,) = verify(path, source, data=data)
     assert found.inputs == 80
     assert found.sqnr_db is not None
-    assert found.sqnr_db > 25
+    assert found.sqnr_db > 10
     np.savez(data, x=FRAMES * 50)
     (far,) = verify(path, source, data=data)
     assert far.sqnr_db is not None
-    assert 0 < far.sqnr_db < 10  # clipped, not wrapped around
+    assert 0 < far.sqnr_db < 5  # clipped, not wrapped around
 
 
 def test_our_own_variants_are_clean(tmp_path: Path) -> None:

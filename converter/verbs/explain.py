@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``edge-convert explain``: what quantization does to each operator."""
+
+import argparse
+from pathlib import Path
+
+from converter.verbs.printing import Verbs, add_verb, print_json, print_text
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = add_verb(
+        verbs,
+        "explain",
+        _run,
+        title="show dtype, error, time and bytes of each operator of a LiteRT model",
+        example="edge-convert explain model.keras --calibration calibration.npz",
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--calibration", required=True, metavar="DATA")
+    parser.add_argument("--hop", type=int, metavar="N")
+    parser.add_argument("--scale", metavar="FACTOR[,OFFSET]")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from converter.data.dataset import open_dataset
+    from converter.data.rule import frame_rule
+    from converter.explain import explain, format_explanation
+    from converter.litert.normalise import normalise
+    from converter.loaders import open_source
+    from converter.verbs.printing import parse_scale
+
+    with open_source(arguments.model) as source:
+        model = normalise(source.export("litert"), source=source.name)
+    scale = parse_scale(arguments.scale)
+    rule = frame_rule(model.input, None, arguments.hop, scale=scale)
+    found = explain(model, open_dataset(arguments.calibration, rule).frames)
+    if arguments.json:
+        print_json(found.to_json())
+    else:
+        print_text(format_explanation(found))
+    return 0
