@@ -130,7 +130,7 @@ def _most_telling(report: BuildReport) -> tuple[VariantReport, ...]:
     return tuple(one for one in report.variants if one.id in kept)
 
 
-def _reasons(one: VariantReport) -> str:
+def reason_of(one: VariantReport) -> str:
     """Return the reason, once where it is the same for every device profile."""
     different = dict.fromkeys(one.reasons.values())
     if len(different) == 1:
@@ -167,7 +167,7 @@ def _table(report: BuildReport, shown: tuple[VariantReport, ...]) -> Table:
 
 def _lines(report: BuildReport, shown: tuple[VariantReport, ...]) -> list[str]:
     lines = [f"{name}: {variant}" for name, variant in report.selected.items()]
-    lines += [f"{one.id}: {_reasons(one)}" for one in shown]
+    lines += [f"{one.id}: {reason_of(one)}" for one in shown]
     lines += [f"{name}: not built: {why}" for name, why in report.skipped.items()]
     hidden = len(report.variants) - len(shown)
     lines += [f"{hidden} more candidates: --all shows them"] if hidden else []
@@ -176,20 +176,28 @@ def _lines(report: BuildReport, shown: tuple[VariantReport, ...]) -> list[str]:
         for one in shown
         if one.float_operators
     ]
-    lines.append(
-        f"searched {len(report.variants)} candidates in {report.search_seconds:g} s"
-        + ("; time ran out: a larger --budget tries more" * report.is_cut_short)
-    )
-    lines.append(
-        f"float parity with {report.framework}: {report.parity_sqnr_db:.1f} dB"
-        f" on {report.parity_inputs} inputs"
-    )
-    lines.append(f"latency measured on this host, one thread: {report.host}")
-    lines.append(
-        f"observes {len(report.features)} features as {report.observe}"
-        f" (units of {report.unit_rows} rows, {report.groups} groups)"
-    )
-    lines += [f"warning: {one}" for one in report.warnings]
+    lines += remarks(report)
     signed = "signed" if report.signed else "unsigned"
     lines.append(f"{report.bundle}: {signed}, release {report.digest}")
     return lines
+
+
+def remarks(report: BuildReport) -> list[str]:
+    """Return how the figures were made, and what the data's lint warns of."""
+    searched = f"searched {len(report.variants)} candidates"
+    searched += f" in {report.search_seconds:g} s"
+    if report.is_cut_short:
+        searched += "; time ran out: a larger --budget tries more"
+    return [
+        searched,
+        (
+            f"float parity with {report.framework}: {report.parity_sqnr_db:.1f} dB"
+            f" on {report.parity_inputs} inputs"
+        ),
+        f"latency measured on this host, one thread: {report.host}",
+        (
+            f"observes {len(report.features)} features as {report.observe}"
+            f" (units of {report.unit_rows} rows, {report.groups} groups)"
+        ),
+        *(f"warning: {one}" for one in report.warnings),
+    ]

@@ -31,6 +31,7 @@ def add(verbs: Verbs) -> None:
     add_ = parser.add_argument
     add_("model", type=Path, metavar="MODEL", help="see docs/how-to for the kinds")
     add_("-o", "--output", type=Path, required=True, metavar="OUT.bundle")
+    add_("--report", type=Path, metavar="FILE.html", help="default: OUT.bundle.html")
     _add_data(parser)
     _add_search(parser)
     names = parser.add_argument_group("names and trust")
@@ -101,12 +102,17 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     # Imported here: --help and inspect must not pay for the quantizer.
+    from converter import page
+    from converter.pack import check_target
     from converter.pipeline import build
     from converter.report import format_report
 
     request = _request(arguments)
+    target = arguments.report or page.default_path(request.output)
+    check_target(target)
     with Console(stderr=True).status("starting") as status:
         report = build(request, status.update)
+    page.write_page(target, report)
     if arguments.json:
         print_json(report.to_json())
     else:
