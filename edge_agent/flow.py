@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What flows from a source through the model to statistics and a sink.
 
-Owns the values and the seams (Protocols) between ``sources``, ``runtime``, ``stats``
-and ``sinks``, which are strangers to each other. It does nothing itself.
+Owns the values and the seams (Protocols) between ``sources``, ``runtime``, ``stats``,
+``sinks`` and ``serve``, which are strangers to each other. It does nothing itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -124,3 +125,90 @@ class Observer(Protocol):
 
     def record(self, observation: Observation) -> None:
         """Copy one inference; called once for each, failed or not."""
+
+
+class Watcher(Protocol):
+    """Who looks on: a shadow model, a sampler."""
+
+    def saw(self, data: Float32, result: Result) -> None:
+        """Hear of one inference, on the thread that made it; returns at once.
+
+        Args:
+            data: float32, the frame as it was given; copy what is to be kept.
+            result: What came of it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a client may know of the model that serves in a slot.
+
+    Attributes:
+        name: The model's name, from its manifest.
+        digest: The release digest, 64 hex digits.
+        variant: The id of the variant that serves.
+        runtime: ``litert``, ``onnxruntime`` and the like.
+        runtime_version: Of the installed runtime.
+        kernels: What really computes, in words: ``XNNPACK``, ``CPUExecutionProvider``.
+        input_name: Name of the one input.
+        input_shape: Its shape, batch (1) first; float32.
+        output_name: Name of the one output.
+        output_shape: Its shape after post-processing, batch (1) first; float32.
+        labels: Names of the classes; empty where an output is real values.
+    """
+
+    name: str
+    digest: str
+    variant: str
+    runtime: str
+    runtime_version: str
+    kernels: str
+    input_name: str
+    input_shape: tuple[int, ...]
+    output_name: str
+    output_shape: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+class ServedModel(Protocol):
+    """A slot whose model answers requests. Any thread may call it."""
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The model that serves now; None while none does."""
+
+    def infer(self, frame: Float32, request_id: str) -> Result:
+        """Run and observe one frame; never raises for what the model does.
+
+        Args:
+            frame: float32 of the card's ``input_shape``, batch of 1 included.
+            request_id: Becomes the result's id.
+
+        Raises:
+            ModelError: No model serves.
+        """
+
+
+class Repository(Protocol):
+    """The slots of this device, as a server sees them. Any thread may call it."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The slots, in the order of the configuration."""
+
+    def slot(self, name: str) -> ServedModel | None:
+        """Return a slot by its name; None where there is none."""
+
+    def load(self, name: str) -> None:
+        """Serve the slot's committed release again.
+
+        Raises:
+            ModelError: There is none, or it cannot serve.
+        """
+
+    def unload(self, name: str) -> None:
+        """Serve nothing in the slot until ``load``.
+
+        Raises:
+            ModelError: There is no such slot.
+        """
