@@ -145,7 +145,7 @@ def _infer(arguments: Arguments) -> int:
         allow_unsigned=arguments.allow_unsigned,
         device_profile=arguments.device_profile,
     )
-    frames = _load_frames(arguments.input, model.manifest.input.shape[1:])
+    frames = _load_frames(arguments.input, model.manifest.frame_shape)
     outputs = [model.infer(one) for one in frames]
     results = [_describe_output(model.labels, one) for one in outputs]
     document = {

@@ -5,6 +5,7 @@ import argparse
 from pathlib import Path
 
 from converter.verbs.printing import Verbs, add_verb, print_json, print_text
+from converter.verbs.steps import add_pre, read_pre
 
 
 def add(verbs: Verbs) -> None:
@@ -19,7 +20,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--calibration", required=True, metavar="DATA")
     parser.add_argument("--hop", type=int, metavar="N")
-    parser.add_argument("--scale", metavar="FACTOR[,OFFSET]")
+    add_pre(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -28,12 +29,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.explain import explain, format_explanation
     from converter.litert.normalise import normalise
     from converter.loaders import open_source
-    from converter.verbs.printing import parse_scale
 
     with open_source(arguments.model) as source:
         model = normalise(source.export("litert"), source=source.name)
-    scale = parse_scale(arguments.scale)
-    rule = frame_rule(model.input, None, arguments.hop, scale=scale)
+    pre = read_pre(arguments)
+    rule = frame_rule(model.input, None, arguments.hop, pre=pre)
     found = explain(model, open_dataset(arguments.calibration, rule).frames)
     if arguments.json:
         print_json(found.to_json())

@@ -77,7 +77,8 @@ class InterpreterBackend:
             return data
         scale, zero_point = self._input["quantization"]
         limits = np.iinfo(kind)
-        levels = np.rint(np.nan_to_num(data) / scale) + zero_point
+        with np.errstate(over="ignore"):  # what is too large saturates below
+            levels = np.rint(np.nan_to_num(data) / scale) + zero_point
         result: np.ndarray = np.clip(levels, limits.min, limits.max).astype(kind)
         return result
 

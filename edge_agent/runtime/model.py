@@ -35,7 +35,7 @@ from edge_contract.profile import ReferenceProfile
 from edge_contract.signing import parse_public_key
 from edge_contract.steps import apply_post, apply_pre, check_post, check_pre
 
-_DIMENSIONS: Final = {"vector": 2, "series": 3, "image": 4}
+_DIMENSIONS: Final = {"vector": 1, "series": 2, "image": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,9 @@ class Model:
     @property
     def grid(self) -> Grid:
         """How it cuts frames."""
-        shape = self.manifest.input.shape
+        shape = self.manifest.frame_shape
         if self.manifest.observe == "series":
-            return Grid(shape[1], self.manifest.input.hop or shape[1], shape[2])
+            return Grid(shape[0], self.manifest.input.hop or shape[0], shape[1])
         return Grid(1, 1, math.prod(shape))
 
     def observe(self, rows: Float32) -> Float32:
@@ -82,15 +82,15 @@ class Model:
         if kind in {"vector", "series"}:
             return rows
         low, high = (float(one) for one in self.manifest.value_range)
-        frames = rows.reshape(len(rows), *self.manifest.input.shape[1:])
+        frames = rows.reshape(len(rows), *self.manifest.frame_shape)
         return quality.observe(kind, frames, (low, high))
 
     def infer(self, data: Float32) -> Float32:
         """Return class probabilities, or real values, for one frame.
 
         Args:
-            data: Numbers of the input's shape, with or without the batch of 1, as a
-                source delivers them; or one row of as many.
+            data: Numbers as a source delivers them, of the manifest's ``frame_shape``,
+                with or without a batch of 1; or one row of as many.
 
         Returns:
             float32 [K], the output flattened; not finite where the model's own is not.
@@ -98,15 +98,16 @@ class Model:
         Raises:
             BackendError: Another shape, or the runtime failed.
         """
-        shape = self.manifest.input.shape
+        shape = self.manifest.frame_shape
         frame = np.asarray(data, dtype=np.float32)
-        if frame.shape not in {shape, shape[1:], (1, math.prod(shape))}:
+        if frame.shape not in {(1, *shape), shape, (1, math.prod(shape))}:
             msg = (
                 f"model {self.manifest.name}: expected an input of shape "
-                f"{list(shape[1:])}, found {list(frame.shape)}"
+                f"{list(shape)}, found {list(frame.shape)}"
             )
             raise BackendError(msg, next_step="feed one frame at a time")
-        raw = self.backend.infer(apply_pre(self.manifest.pre, frame.reshape(shape)))
+        given = apply_pre(self.manifest.pre, frame.reshape(1, *shape))
+        raw = self.backend.infer(given.reshape(self.manifest.input.shape))
         outputs: Float32 = apply_post(self.manifest.post, raw.reshape(1, -1))[0]
         return outputs
 
@@ -218,14 +219,13 @@ def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:
 
 
 def _check_form(manifest: Manifest, profile: ReferenceProfile) -> None:
-    found = len(manifest.input.shape)
-    if _DIMENSIONS.get(manifest.observe, found) != found:
+    shape = manifest.frame_shape
+    if _DIMENSIONS.get(manifest.observe, len(shape)) != len(shape):
         msg = (
-            f"model {manifest.name}: {manifest.observe} does not fit an input of "
-            f"shape {list(manifest.input.shape)}"
+            f"model {manifest.name}: {manifest.observe} does not fit frames of "
+            f"shape {list(shape)}"
         )
         raise ModelError(msg, next_step="build the bundle again")
-    shape = manifest.input.shape
     width = shape[-1] if manifest.observe == "series" else math.prod(shape)
     features = len(quality.feature_names(manifest.observe, width))
     labels = len(manifest.output.labels)
