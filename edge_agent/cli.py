@@ -20,7 +20,7 @@ import numpy as np
 
 import edge_agent
 from edge_agent.clock import SystemClock
-from edge_agent.config import AgentConfig, load_config
+from edge_agent.config import AgentConfig, FileSourceConfig, load_config
 from edge_agent.errors import SourceError
 from edge_agent.flow import Float32
 from edge_agent.logs import set_up_logging
@@ -81,9 +81,11 @@ def make_parser() -> argparse.ArgumentParser:
     infer.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
     enrol = add("enrol", _enrol, "install an enrolment file, and delete it")
     enrol.add_argument("file", type=Path, help="from `edge-fleet device add`")
-    add("update", _update, "look for an update, fetch and test it")
+    update = add("update", _update, "look for an update, fetch and test it")
+    update.add_argument("--slot", help="which model's; the first one if left out")
     upload = add("upload", _upload, "send samples that the server asked for")
     upload.add_argument("--request", required=True, help="the server's request")
+    upload.add_argument("--slot", help="whose source; the first one's if left out")
     upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
     selftest = add("selftest", _selftest, "run a bundle's golden vectors", config=False)
     selftest.add_argument("bundle", type=Path)
@@ -189,12 +191,13 @@ def _update(arguments: Arguments) -> int:
     from edge_agent.runtime.hardware import find_device_profile
 
     config = _configure(arguments)
-    hardware = find_device_profile(config.model.device_profile)
+    slot, told = config.pick(arguments.slot)
+    hardware = find_device_profile(told.device_profile)
     program = [sys.executable, "-m", "edge_agent.cli", "selftest"]
-    limits = [f"--device-profile={hardware}", f"--threads={config.model.threads}"]
+    limits = [f"--device-profile={hardware}", f"--threads={told.threads}"]
     settings = UpdateSettings(
         state_dir=config.state_dir,
-        slot=config.model.slot,
+        slot=slot,
         hardware=hardware,
         selftest_command=lambda path: [*program, str(path), *limits],
     )
@@ -210,7 +213,11 @@ def _upload(arguments: Arguments) -> int:
     from edge_agent.telemetry.upload import Samples, Upload
 
     config = _configure(arguments)
-    arrays = read_head(config.source.path, _fraction(arguments.fraction))
+    slot, told = config.pick(arguments.slot)
+    if not isinstance(told.source, FileSourceConfig):
+        msg = f"models.{slot}.source: expected one of type file, to take samples from"
+        raise SourceError(msg, next_step="ask a device that has recordings")
+    arrays = read_head(told.source.path, _fraction(arguments.fraction))
     upload = Upload(
         config.state_dir,
         config.samples.budget.bytes,

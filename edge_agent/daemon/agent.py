@@ -41,7 +41,7 @@ from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
 from edge_agent.telemetry.outbox import Build, Outbox
 from edge_agent.telemetry.publisher import URGENT_LANE
-from edge_contract.errors import EdgeError
+from edge_contract.errors import ConfigError, EdgeError
 from edge_contract.messages import Birth, Event
 
 TICK_SECONDS: Final = 0.25
@@ -66,7 +66,11 @@ class Agent:
         self, config: AgentConfig, config_path: Path, clock: Clock, stack: ExitStack
     ) -> None:
         state_dir = config.state_dir
+        if len(config.models) > 1:
+            msg = f"models: expected one, found {len(config.models)}"
+            raise ConfigError(msg, next_step="leave the others out")
         self._config = config
+        self._slot, self._told = config.pick()
         self._clock = clock
         self._device = load_device(state_dir)
         stack.enter_context(StateLock(state_dir / LOCK_NAME))
@@ -82,16 +86,17 @@ class Agent:
             config.statistics.window.us,
             config.statistics.checkpoint.us,
         )
-        self._sink = open_sink(config)
+        slot = self._told
+        self._sink = open_sink(slot)
         stack.callback(self._close_sink)
-        self._source = open_source(config, clock)
+        self._source = open_source(slot, config.statistics.window.us, clock)
         self._session = Session(self._keeper)
         self._loop = InferenceLoop(
             self._source, self._sink, self._session, self._keeper.finish_window
         )
         self._stop = threading.Event()
         self._identity = Identity(
-            config.model.slot, self._session, clock, load_wanted(state_dir)
+            self._slot, self._session, clock, load_wanted(state_dir)
         )
         self._slots = Slots(state_dir)
         self._build_update(config, config_path)
@@ -136,8 +141,8 @@ class Agent:
             self._session,
             self._updater,
             Serving(
-                config.model.threads,
-                config.model.device_profile,
+                self._told.threads,
+                self._told.device_profile,
                 config.update.trial_inferences,
             ),
             lambda: self._source.features,
@@ -272,7 +277,7 @@ class Agent:
             "device": self._device.device,
             "time_us": self._clock.wall_us(),
             "state": "no model" if model is None else "serving",
-            "serving": {} if model is None else {self._config.model.slot: model.digest},
+            "serving": {} if model is None else {self._slot: model.digest},
             "model": None if model is None else model.manifest.name,
             "variant": None if model is None else model.variant.id,
             "trial": self._deployment.trial,
