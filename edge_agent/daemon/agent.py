@@ -35,8 +35,8 @@ from edge_agent.ota.slots import Slots
 from edge_agent.ota.updater import Updater
 from edge_agent.runtime.loop import InferenceLoop
 from edge_agent.runtime.session import Session
-from edge_agent.stats.checkpoint import ProducedCounter
-from edge_agent.stats.keeper import StatisticsKeeper
+from edge_agent.stats.checkpoint import open_counter
+from edge_agent.stats.keeper import Periods, StatisticsKeeper
 from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
 from edge_agent.telemetry.outbox import Build, Outbox
@@ -78,19 +78,16 @@ class Agent:
             state_dir / "outbox.sqlite", config.outbox.max.bytes, clock
         )
         stack.callback(self._outbox.close)
-        counter = stack.enter_context(ProducedCounter(state_dir / "produced.counter"))
         self._keeper = StatisticsKeeper(
-            self._outbox,
-            counter,
+            self._outbox.ledger(self._slot),
+            stack.enter_context(open_counter(state_dir, self._slot)),
             clock,
-            config.statistics.window.us,
-            config.statistics.checkpoint.us,
+            Periods(config.statistics.window.us, config.statistics.checkpoint.us),
         )
-        slot = self._told
-        self._sink = open_sink(slot)
+        self._sink = open_sink(self._told)
         stack.callback(self._close_sink)
-        self._source = open_source(slot, config.statistics.window.us, clock)
-        self._session = Session(self._keeper)
+        self._source = open_source(self._told, config.statistics.window.us, clock)
+        self._session = Session(self._keeper, clock)
         self._loop = InferenceLoop(
             self._source, self._sink, self._session, self._keeper.finish_window
         )
@@ -158,8 +155,6 @@ class Agent:
         self._serve_what_is_committed()
         self._keeper.start()
         self._inference.start()
-        # The birth names what serves: it must not be written before something does.
-        self._session.await_taken(JOIN_SECONDS)
         self._link.start()
         try:
             self._supervise()

@@ -108,7 +108,7 @@ class Deployment:
             EdgeError: It cannot be served.
             OSError: The bundle cannot be read.
         """
-        self._session.prepare(self._load(path, digest))
+        self._session.offer(self._load(path, digest))
         _LOG.info("serving %s", digest[:12])
 
     def tick(self) -> None:

@@ -29,6 +29,10 @@ class Backend(Protocol):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, batch first."""
 
+    @property
+    def kernels(self) -> str:
+        """What really computes, in words: ``XNNPACK``, ``CPUExecutionProvider``."""
+
     def infer(self, data: Float32) -> Float32:
         """Run the model once.
 

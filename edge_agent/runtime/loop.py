@@ -54,10 +54,9 @@ class InferenceLoop:
     def run(self) -> None:
         """Infer until ``stop``, or until the source is exhausted."""
         while not self._stop.is_set():
-            self._session.take_offer()
             model = self._session.model
             if model is None:
-                self._session.await_offer(IDLE_SECONDS)
+                self._session.await_model(IDLE_SECONDS)
                 continue
             self._step(model.grid)
             if self._source.is_exhausted:
@@ -79,7 +78,9 @@ class InferenceLoop:
             return
         self.source_error = ""
         for task in tasks:
-            result = self._session.infer(task)
+            result = self._session.process(task, grid)
+            if result is None:
+                return
             try:
                 self._sink.write(result)
             except SinkError as error:

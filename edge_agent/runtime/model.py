@@ -13,8 +13,9 @@ Example:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from typing import Final
 import numpy as np
 
 from edge_agent.errors import BackendError, ModelError
-from edge_agent.flow import Float32, Grid
+from edge_agent.flow import Float32, Grid, ModelCard
 from edge_agent.runtime.backend import Backend, find_backend
 from edge_agent.runtime.hardware import AUTO, find_device_profile
 from edge_agent.runtime.variants import choose_variant
@@ -35,6 +36,7 @@ from edge_contract.profile import ReferenceProfile
 from edge_contract.signing import parse_public_key
 from edge_contract.steps import apply_post, apply_pre, check_post, check_pre
 
+_BY_VALUE: Final = ("vector", "series")
 _DIMENSIONS: Final = {"vector": 1, "series": 2, "image": 3}
 
 
@@ -61,29 +63,61 @@ class Model:
         """Names of the classes, in the order of an output."""
         return self.manifest.output.labels
 
-    @property
+    @cached_property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a frame as a source delivers it, batch of 1 first."""
+        return (1, *self.manifest.frame_shape)
+
+    @cached_property
+    def is_series(self) -> bool:
+        """Whether a frame is rows of a stream, and not one row by itself."""
+        return self.manifest.observe == "series"
+
+    @cached_property
     def grid(self) -> Grid:
         """How it cuts frames."""
         shape = self.manifest.frame_shape
-        if self.manifest.observe == "series":
+        if self.is_series:
             return Grid(shape[0], self.manifest.input.hop or shape[0], shape[1])
         return Grid(1, 1, math.prod(shape))
 
-    def observe(self, rows: Float32) -> Float32:
-        """Return what statistics see of a frame's new rows.
+    @cached_property
+    def rows_shape(self) -> tuple[int, int]:
+        """Shape of a frame as rows, [n, C]."""
+        return self.grid.length, self.grid.features
 
-        Args:
-            rows: float32 [n, C], as the source delivered them.
+    @cached_property
+    def zeros(self) -> Float32:
+        """As many zeros as an output has values, float32 [K]."""
+        return np.zeros(self.profile.output_width, dtype=np.float32)
 
-        Returns:
-            float32 [n, F]: the rows themselves, or an image's quality and the like.
-        """
-        kind = self.manifest.observe
-        if kind in {"vector", "series"}:
-            return rows
+    @cached_property
+    def card(self) -> ModelCard:
+        """What a client may know of it."""
+        manifest, runtime = self.manifest, self.variant.runtime
+        return ModelCard(
+            name=manifest.name,
+            digest=self.digest,
+            variant=self.variant.id,
+            runtime=runtime,
+            runtime_version=find_backend(runtime).runtime_version(),
+            kernels=self.backend.kernels,
+            input_name=manifest.input.name,
+            input_shape=self.input_shape,
+            output_name=manifest.output.name,
+            output_shape=(1, self.profile.output_width),
+            labels=manifest.output.labels,
+        )
+
+    @property
+    def reduce(self) -> Callable[[Float32], Float32] | None:
+        """What statistics see of frames that are too large to be seen by value."""
+        return None if self.manifest.observe in _BY_VALUE else self._reduce
+
+    def _reduce(self, rows: Float32) -> Float32:
         low, high = (float(one) for one in self.manifest.value_range)
-        frames = rows.reshape(len(rows), *self.manifest.frame_shape)
-        return quality.observe(kind, frames, (low, high))
+        frames = rows.reshape(len(rows), *self.input_shape[1:])
+        return quality.observe(self.manifest.observe, frames, (low, high))
 
     def infer(self, data: Float32) -> Float32:
         """Return class probabilities, or real values, for one frame.
@@ -98,17 +132,43 @@ class Model:
         Raises:
             BackendError: Another shape, or the runtime failed.
         """
-        shape = self.manifest.frame_shape
-        frame = np.asarray(data, dtype=np.float32)
-        if frame.shape not in {(1, *shape), shape, (1, math.prod(shape))}:
+        return self.run(self.check_frame(data))
+
+    def check_frame(self, data: Float32) -> Float32:
+        """Return ``data`` (see ``infer``) as float32 of ``input_shape``.
+
+        Raises:
+            BackendError: Another shape, or no numbers.
+        """
+        shape = self.input_shape
+        try:
+            frame = np.asarray(data, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            msg = f"model {self.manifest.name}: expected numbers, found {error}"
+            raise BackendError(msg, next_step="feed an array of float32") from error
+        if frame.shape == shape:
+            return frame
+        if frame.shape not in {shape[1:], (1, math.prod(shape))}:
             msg = (
                 f"model {self.manifest.name}: expected an input of shape "
-                f"{list(shape)}, found {list(frame.shape)}"
+                f"{list(shape[1:])}, found {list(frame.shape)}"
             )
             raise BackendError(msg, next_step="feed one frame at a time")
-        given = apply_pre(self.manifest.pre, frame.reshape(1, *shape))
-        raw = self.backend.infer(given.reshape(self.manifest.input.shape))
-        outputs: Float32 = apply_post(self.manifest.post, raw.reshape(1, -1))[0]
+        return frame.reshape(shape)
+
+    def run(self, data: Float32) -> Float32:
+        """Return the output of a checked frame; see ``infer``.
+
+        Raises:
+            BackendError: The runtime failed.
+        """
+        if self.manifest.pre:
+            data = apply_pre(self.manifest.pre, data)
+            data = data.reshape(self.manifest.input.shape)
+        raw = self.backend.infer(data).reshape(1, -1)
+        if self.manifest.post:
+            raw = apply_post(self.manifest.post, raw)
+        outputs: Float32 = raw[0]
         return outputs
 
     def warm(self) -> None:

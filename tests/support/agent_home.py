@@ -133,7 +133,7 @@ class AgentHome:
     def read_counter(self) -> int:
         """Return the produced counter."""
         try:
-            data = (self.state_dir / "produced.counter").read_bytes()
+            data = (self.state_dir / "produced-main.counter").read_bytes()
         except FileNotFoundError:
             return 0
         return int.from_bytes(data, "little")
@@ -172,7 +172,7 @@ class AgentHome:
         """Return what the state folder says; the agent must not run."""
         with sqlite3.connect(self.state_dir / "outbox.sqlite") as database:
             (data,) = database.execute(
-                "SELECT value FROM meta WHERE name = 'checkpoint'"
+                "SELECT value FROM meta WHERE name = 'checkpoint/main'"
             ).fetchone()
         database.close()
         checkpoint = Checkpoint.decode(data)

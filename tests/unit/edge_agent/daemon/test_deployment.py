@@ -13,7 +13,7 @@ from edge_agent.daemon.deployment import Deployment, Serving
 from edge_agent.flow import Chunk, Grid
 from edge_agent.runtime.loop import InferenceLoop
 from edge_agent.runtime.session import Session
-from tests.support.agent_doubles import ListObserver, ListSink
+from tests.support.agent_doubles import ListObserver, ListSink, ManualClock
 from tests.support.bundles import ModelRecipe, make_bundle
 
 RECIPE = ModelRecipe()
@@ -115,7 +115,11 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    session, source, script = Session(ListObserver()), EndlessSource(), Script()
+    session, source, script = (
+        Session(ListObserver(), ManualClock()),
+        EndlessSource(),
+        Script(),
+    )
     deployment = Deployment(
         session,
         script,

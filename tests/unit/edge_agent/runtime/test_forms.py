@@ -59,8 +59,10 @@ def test_a_scale_comes_before_the_model_and_not_before_statistics(
     half = frame * np.float32(0.5) - np.float32(1)
     assert np.allclose(scaled.infer(frame), plain.infer(half))
     rows = frame.reshape(1, -1)
-    assert np.array_equal(scaled.observe(rows), plain.observe(rows))
-    assert scaled.observe(rows).shape == (1, 5)
+    assert scaled.reduce is not None
+    assert plain.reduce is not None
+    assert np.array_equal(scaled.reduce(rows), plain.reduce(rows))
+    assert scaled.reduce(rows).shape == (1, 5)
 
 
 def test_a_resize_makes_frames_of_the_sources_size(tmp_path: Path) -> None:
@@ -76,8 +78,9 @@ def test_a_resize_makes_frames_of_the_sources_size(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.infer(frame), plain.infer(small))
     flat = frame.reshape(1, -1)
     np.testing.assert_array_equal(model.infer(flat), plain.infer(small))
+    assert model.reduce is not None
     np.testing.assert_array_equal(
-        model.observe(flat), quality.observe("image", frame[np.newaxis])
+        model.reduce(flat), quality.observe("image", frame[np.newaxis])
     )
     with pytest.raises(BackendError, match=r"expected .* \[12, 18, 3\]"):
         model.infer(small)
