@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's configuration: one YAML file into frozen values."""
 
-from edge_agent.config.parse import load_config, parse_config
+from edge_agent.config.layers import Entry, Layers, Resolved
+from edge_agent.config.parse import load_config, load_layers, parse_config
 from edge_agent.config.schema import (
     AgentConfig,
     LimitsConfig,
@@ -22,12 +23,15 @@ from edge_agent.config.units import Duration, Percent, Size
 __all__ = [
     "AgentConfig",
     "Duration",
+    "Entry",
     "FileSinkConfig",
     "FileSourceConfig",
+    "Layers",
     "LimitsConfig",
     "LogConfig",
     "OutboxConfig",
     "Percent",
+    "Resolved",
     "SamplesConfig",
     "ServiceConfig",
     "ShadowConfig",
@@ -39,5 +43,6 @@ __all__ = [
     "UpdateConfig",
     "WatchdogConfig",
     "load_config",
+    "load_layers",
     "parse_config",
 ]

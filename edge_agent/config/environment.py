@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the environment says; the only module of the agent that reads it.
 
-Owns ``${NAME}`` in the texts of a configuration.
+Owns ``${NAME}`` in the texts of a configuration, and the reading of variables.
 """
 
 import os
@@ -11,6 +11,16 @@ from typing import Any
 from edge_contract.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def read_variables(prefix: str) -> dict[str, str]:
+    """Return the variables whose names begin with ``prefix``."""
+    return {name: text for name, text in os.environ.items() if name.startswith(prefix)}
+
+
+def read_variable(name: str) -> str | None:
+    """Return one variable; None where there is none."""
+    return os.environ.get(name)
 
 
 def expand(tree: Any) -> Any:
@@ -27,7 +37,7 @@ def expand(tree: Any) -> Any:
 
 
 def _variable(found: re.Match[str]) -> str:
-    value = os.environ.get(found[1])
+    value = read_variable(found[1])
     if value is None:
         msg = f"the environment has no variable {found[1]}"
         raise ConfigError(msg, next_step="set it, or write the value itself")

@@ -4,14 +4,15 @@
 Owns reading and its bounds, and the form of a message.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from edge_agent.config.environment import expand
+from edge_agent.config.environment import read_variables
+from edge_agent.config.layers import PREFIX, Layers
 from edge_agent.config.schema import AgentConfig
-from edge_agent.config.structure import KeyedError, structure
 from edge_contract.errors import ConfigError
 
 MAX_CONFIG_BYTES: Final = 256 * 1024
@@ -25,6 +26,25 @@ def load_config(path: Path) -> AgentConfig:
         ConfigError: Unreadable, not YAML, an unknown key, or a wrong value.
     """
     return parse_config(read_file(path), path.name, path.parent.resolve())
+
+
+def load_layers(path: Path, flags: Sequence[str] = ()) -> Layers:
+    """Read a configuration file, and what flags and environment say beside it.
+
+    Args:
+        path: The file.
+        flags: ``KEY=VALUE`` each, the value in YAML.
+
+    Raises:
+        ConfigError: Unreadable, not YAML, or a flag without a key.
+    """
+    return Layers(
+        parse_tree(read_file(path), path.name),
+        path.name,
+        path.parent.resolve(),
+        tuple(_split(one) for one in flags),
+        read_variables(PREFIX),
+    )
 
 
 def read_file(path: Path) -> bytes:
@@ -52,12 +72,7 @@ def parse_config(data: bytes, name: str, folder: Path) -> AgentConfig:
     Raises:
         ConfigError: Not YAML, an unknown key, or a wrong value.
     """
-    tree = expand(parse_tree(data, name))
-    try:
-        return structure(tree, folder)
-    except KeyedError as error:
-        where = f"{name}: {error.key}" if error.key else name
-        raise ConfigError(f"{where}: {error}", next_step=_COMPARE) from error
+    return Layers(parse_tree(data, name), name, folder).resolve().config
 
 
 def parse_tree(data: bytes, name: str) -> dict[str, Any]:
@@ -78,3 +93,11 @@ def parse_tree(data: bytes, name: str) -> dict[str, Any]:
         msg = f"{name}: expected keys and values, found {type(tree).__name__}"
         raise ConfigError(msg, next_step=_COMPARE)
     return tree
+
+
+def _split(flag: str) -> tuple[str, str]:
+    key, sign, text = flag.partition("=")
+    if not key or not sign:
+        msg = f"--set: expected KEY=VALUE, found {flag!r}"
+        raise ConfigError(msg, next_step="write for example --set log.level=debug")
+    return key, text

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +23,16 @@ from typing import Any, Final
 import psutil
 
 from edge_agent.clock import Clock
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, Layers
 from edge_agent.daemon.commands import MAX_DETAIL, CommandDesk, DeskRules
 from edge_agent.daemon.deployment import Deployment, Serving
-from edge_agent.daemon.identity import Identity, load_wanted
+from edge_agent.daemon.identity import Identity
 from edge_agent.daemon.status import LOCK_NAME, STATUS_SECONDS, write_status
+from edge_agent.daemon.wanted import Refused, load_wanted
 from edge_agent.daemon.wiring import open_sink, open_source
 from edge_agent.enrol import load_device
 from edge_agent.errors import AgentError, SinkError
+from edge_agent.logs import set_up_logging
 from edge_agent.ota.machine import UpdateRecord, build_report
 from edge_agent.ota.slots import Slots
 from edge_agent.ota.updater import Updater
@@ -43,6 +46,7 @@ from edge_agent.telemetry.outbox import Build, Outbox
 from edge_agent.telemetry.publisher import URGENT_LANE
 from edge_contract.errors import ConfigError, EdgeError
 from edge_contract.messages import Birth, Event
+from edge_contract.wire import Scalar
 
 TICK_SECONDS: Final = 0.25
 JOIN_SECONDS: Final = 30.0
@@ -53,7 +57,7 @@ class Agent:
     """One running agent.
 
     Args:
-        config: What it was told in its file.
+        layers: What it was told, and by whom.
         config_path: That file, for the processes that it starts.
         clock: The time.
         stack: Closes what the agent opens.
@@ -63,8 +67,10 @@ class Agent:
     """
 
     def __init__(
-        self, config: AgentConfig, config_path: Path, clock: Clock, stack: ExitStack
+        self, layers: Layers, config_path: Path, clock: Clock, stack: ExitStack
     ) -> None:
+        config = layers.resolve().config
+        self._layers = layers
         state_dir = config.state_dir
         if len(config.models) > 1:
             msg = f"models: expected one, found {len(config.models)}"
@@ -121,6 +127,8 @@ class Agent:
                 look_now=self._updater.check_now,
                 look_within=self._updater.hint,
                 introduce=self._introduce,
+                judge=self._judge,
+                apply=self._apply_wanted,
             ),
             self._identity,
         )
@@ -237,6 +245,20 @@ class Agent:
             self._outbox.append(URGENT_LANE, build)
         except AgentError as error:
             _LOG.warning("a report was dropped: %s", error)
+
+    def _judge(self, config: Mapping[str, Scalar], generation: int) -> Refused:
+        wanted = replace(self._layers, desired=config, generation=generation)
+        return wanted.resolve().refused
+
+    def _apply_wanted(self) -> None:
+        wanted = self._identity.wanted
+        self._layers = replace(
+            self._layers, desired=wanted.config, generation=wanted.generation
+        )
+        config = self._layers.resolve().config
+        set_up_logging(config.log.level)
+        self._updater.poll_us = config.update.poll.us
+        self._deployment.trial_inferences = config.update.trial_inferences
 
     def _introduce(self) -> None:
         def build(boot_id: bytes, seq: int) -> Birth:
