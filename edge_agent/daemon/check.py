@@ -9,7 +9,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent.config import AgentConfig
+from edge_agent.config import (
+    AgentConfig,
+    FileSinkConfig,
+    FileSourceConfig,
+    SqliteSinkConfig,
+)
 from edge_agent.daemon.status import LOCK_NAME
 from edge_agent.enrol import load_device
 from edge_agent.ota.slots import Slots
@@ -78,6 +83,8 @@ def _check_source(config: AgentConfig) -> str:
     _, slot = config.pick()
     if slot.source is None:
         return "none: only the local service asks"
+    if not isinstance(slot.source, FileSourceConfig):
+        return slot.source.type
     if slot.source.follow and not slot.source.path.exists():
         return f"{slot.source.path} is not there yet; the agent waits for it"
     recordings = load_recordings(slot.source.path)
@@ -88,11 +95,13 @@ def _check_source(config: AgentConfig) -> str:
 def _check_sink(config: AgentConfig) -> str:
     _, slot = config.pick()
     for sink in slot.sinks:
+        if not isinstance(sink, FileSinkConfig | SqliteSinkConfig):
+            continue
         folder = sink.path.parent
         if not os.access(folder, os.W_OK | os.X_OK):
             msg = f"{folder}: expected a folder that can be written"
             raise OSError(msg)
-    found = ", ".join(str(one.path) for one in slot.sinks)
+    found = ", ".join(one.type for one in slot.sinks)
     return found or "none: results are counted only"
 
 

@@ -84,7 +84,7 @@ class _Pace:
 
 
 class FileSource:
-    """Replays the recordings of an ``.npz`` file.
+    """Replays the recordings of an ``.npz``, ``.csv`` or ``.parquet`` file.
 
     Args:
         path: See ``recording`` for its form.
@@ -177,7 +177,7 @@ class FileSource:
             self._identity = identity
             self._reload()
         elif not self._recordings:
-            msg = f"source {self._path}: expected an .npz file, found none"
+            msg = f"source {self._path}: expected a file of recordings, found none"
             raise SourceError(msg, next_step="put one there; the agent waits for it")
 
     def _reload(self) -> None:
