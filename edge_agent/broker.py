@@ -87,7 +87,8 @@ class BrokerConnection:
         self.port = options.port or (_TLS_PORT if options.tls else _PLAIN_PORT)
         self._closed = threading.Event()
         self._client: paho.Client | None = None
-        self._lost: str | None = None
+        self._ended = threading.Event()
+        self._reason = ""
         self.is_connected = False
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
@@ -126,12 +127,12 @@ class BrokerConnection:
 
     def _connect(self) -> tuple[bool, str]:
         """Live through one connection; return whether there was one, and its end."""
-        self._lost = None
+        self._ended.clear()
         was_connected = False
         client = self._client = self._new_client()
         try:
             client.connect(self._options.host, self.port, KEEPALIVE_SECONDS)
-            while self._lost is None and not self._closed.is_set():
+            while not (self._ended.is_set() or self._closed.is_set()):
                 code = client.loop(TURN_SECONDS)
                 was_connected |= self.is_connected
                 if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -145,7 +146,7 @@ class BrokerConnection:
             connection = client.socket()
             if connection is not None:
                 connection.close()
-        return was_connected, self._lost or "closed"
+        return was_connected, self._reason
 
     def _new_client(self) -> paho.Client:
         client = paho.Client(
@@ -198,8 +199,21 @@ class BrokerConnection:
 
     def _end(self, reason: str) -> None:
         """Note why the connection is over; the first reason is the one that counts."""
-        if self._lost is None:
-            self._lost = reason
+        if not self._ended.is_set():
+            self._reason = reason
+            self._ended.set()
+
+
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that closes itself where the handshake fails: paho would not."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Shake hands."""
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 def _password(options: BrokerOptions) -> str | None:
@@ -215,7 +229,9 @@ def _context(options: BrokerOptions) -> ssl.SSLContext | None:
     if not options.tls:
         return None
     try:
-        return ssl.create_default_context(cafile=options.ca_file)
+        context = ssl.create_default_context(cafile=options.ca_file)
     except (OSError, ssl.SSLError) as error:
         msg = f"broker {options.host}: ca_file {options.ca_file}: {error}"
         raise LinkError(msg, next_step="name a file of certificates (PEM)") from error
+    context.sslsocket_class = _Socket
+    return context

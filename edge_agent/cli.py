@@ -20,11 +20,11 @@ import numpy as np
 
 import edge_agent
 from edge_agent.clock import SystemClock
-from edge_agent.config import AgentConfig, FileSourceConfig, Layers
+from edge_agent.config import AgentConfig, Duration, FileSourceConfig, Layers
 from edge_agent.config.environment import read_variable
 from edge_agent.config.layers import CONFIG_VARIABLE
 from edge_agent.errors import SourceError
-from edge_agent.flow import Float32
+from edge_agent.flow import Float32, Result
 from edge_agent.logs import set_up_logging
 from edge_agent.verbs.answer import Answer
 from edge_contract.errors import EXIT_FAILED, ConfigError, EdgeError
@@ -64,20 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="one JSON document")
-    told = argparse.ArgumentParser(add_help=False, parents=[common])
-    told.add_argument(
-        "--config",
-        type=Path,
-        help=f"configuration file; {CONFIG_VARIABLE} if left out",
-    )
-    told.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set one key, above file and environment",
-    )
-
+    told = _make_told(common)
     nouns = {"": verbs}
 
     def group(name: str, text: str) -> None:
@@ -101,27 +88,38 @@ def make_parser() -> argparse.ArgumentParser:
     add("run", _run, "infer, count and report until stopped")
     add("check", _check, "say whether this device could run, part by part")
     add("status", _status, "show what the agent said last")
-    infer = add("infer", _infer, "run a bundle on a file of data", config=False)
-    _add_bundle(infer)
-    infer.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
-    enrol = add("enrol", _enrol, "install an enrolment file, and delete it")
-    enrol.add_argument("file", type=Path, help="from `edge-fleet device add`")
-    update = add("update", _update, "look for an update, fetch and test it")
-    update.add_argument("--slot", help="which model's; the first one if left out")
-    upload = add("upload", _upload, "send samples that the server asked for")
-    upload.add_argument("--request", required=True, help="the server's request")
-    upload.add_argument("--slot", help="whose source; the first one's if left out")
-    upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
+    _add_infer(add("infer", _infer, "run a bundle on a file of data", config=False))
+    text = "run a bundle over a recording as the daemon would, without a fleet"
+    _add_replay(add("replay", _replay, text, config=False))
+    _add_enrol(add("enrol", _enrol, "install an enrolment file, and delete it"))
+    _add_update(add("update", _update, "look for an update, fetch and test it"))
+    _add_upload(add("upload", _upload, "send samples that the server asked for"))
     group("config", "what the agent was told, and by whom")
     text = "show each value and where it came from"
     add("explain", _explain, text, under="config")
     text = "read the configuration, and say what is wrong"
     add("check", _check_config, text, under="config")
-    selftest = add("selftest", _selftest, "run a bundle's golden vectors", config=False)
-    selftest.add_argument("bundle", type=Path)
-    selftest.add_argument("--device-profile", default="auto")
-    selftest.add_argument("--threads", type=int, default=1)
+    text = "run a bundle's golden vectors"
+    _add_selftest(add("selftest", _selftest, text, config=False))
     return parser
+
+
+def _make_told(common: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Make the parser of what every verb with a configuration takes."""
+    told = argparse.ArgumentParser(add_help=False, parents=[common])
+    told.add_argument(
+        "--config",
+        type=Path,
+        help=f"configuration file; {CONFIG_VARIABLE} if left out",
+    )
+    told.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set one key, above file and environment",
+    )
+    return told
 
 
 def _add_bundle(verb: argparse.ArgumentParser) -> None:
@@ -133,6 +131,41 @@ def _add_bundle(verb: argparse.ArgumentParser) -> None:
         "--allow-unsigned", action="store_true", help="do not ask who made it"
     )
     verb.add_argument("--device-profile", default="auto", help="which variant to take")
+
+
+def _add_enrol(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", type=Path, help="from `edge-fleet device add`")
+
+
+def _add_update(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--slot", help="which model's; the first one if left out")
+
+
+def _add_upload(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--request", required=True, help="the server's request")
+    verb.add_argument("--slot", help="whose source; the first one's if left out")
+    verb.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
+
+
+def _add_selftest(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--device-profile", default="auto")
+    verb.add_argument("--threads", type=int, default=1)
+
+
+def _add_infer(verb: argparse.ArgumentParser) -> None:
+    _add_bundle(verb)
+    verb.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
+
+
+def _add_replay(verb: argparse.ArgumentParser) -> None:
+    _add_bundle(verb)
+    add = verb.add_argument
+    add("--input", type=Path, required=True, help=".npz, .csv or .parquet file")
+    add("--sample-rate-hz", type=float, default=50.0, help="rows a second; 50")
+    add("--window", type=_duration, default="5m", help="of event time; 5m")
+    add("--order", choices=("interleaved", "sequential"), default="interleaved")
+    add("--summary", action="store_true", help="leave the single results out")
 
 
 def _run(arguments: Arguments) -> int:
@@ -196,6 +229,46 @@ def _infer(arguments: Arguments) -> int:
     ]
     _answer(arguments, document, "\n".join(lines))
     return 0
+
+
+def _replay(arguments: Arguments) -> int:
+    from edge_agent.runtime.model import load
+    from edge_agent.sinks.lines import describe_result
+    from edge_agent.verbs import replay
+
+    model = load(
+        arguments.bundle,
+        trust=arguments.trust,
+        allow_unsigned=arguments.allow_unsigned,
+        device_profile=arguments.device_profile,
+    )
+    results: list[dict[str, Any]] = []
+
+    def hear(result: Result) -> None:
+        if arguments.summary:
+            return
+        if arguments.json:
+            results.append(describe_result(result))
+        else:
+            print(replay.format_result(result))
+
+    request = replay.ReplayRequest(
+        path=arguments.input,
+        sample_rate_hz=arguments.sample_rate_hz,
+        window_us=arguments.window.us,
+        order=arguments.order,
+    )
+    report = replay.run_replay(model, request, SystemClock(), hear)
+    document = {**report.to_json(), "results": results}
+    _answer(arguments, document, replay.format_replay(report))
+    return 0
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _describe_output(labels: Sequence[str], output: Float32) -> dict[str, Any]:

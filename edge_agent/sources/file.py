@@ -160,6 +160,14 @@ class FileSource:
             tag=str(cursor.loop),
         )
 
+    def check(self, grid: Grid) -> None:
+        """Refuse a file that does not fit ``grid``, before anything is read.
+
+        Raises:
+            SourceError: The rows are of another width, or no recording is long enough.
+        """
+        self._fit(grid)
+
     def close(self) -> None:
         """Wake up a waiting ``read``; nothing more is read."""
         self._closed.set()

@@ -53,6 +53,7 @@ class ModelRecipe:
     min_runtime: str = "1.0.0"
     task: Task = "classification"
     pre: tuple[dict[str, str], ...] = ()
+    post: tuple[dict[str, str], ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -106,7 +107,7 @@ def make_bundle(
             "float32",
             recipe.labels if is_classifier else (),
         ),
-        post=(),
+        post=recipe.post,
         variants=(
             Variant(
                 "float32",
