@@ -77,7 +77,7 @@ def run_update(
         journal = Journal(settings.state_dir / JOURNAL_NAME)
         if journal.record.state in _BUSY:
             return journal.record
-        access = access or HttpAccess(enrolment)
+        access = access or HttpAccess.of(enrolment)
         client = TufClient(settings.state_dir, enrolment, access)
         try:
             order = _find_order(client, settings, enrolment)

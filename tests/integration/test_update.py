@@ -18,7 +18,7 @@ from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
 from edge_agent.ota.resolve import UpdateRejectedError
 from edge_agent.ota.selftest import SelfTestError
 from edge_agent.ota.slots import Slots
-from edge_agent.ota.tuf_client import ExpiredError
+from edge_agent.ota.trusted import ExpiredError
 from edge_agent.ota.update import UpdateSettings, run_update
 from edge_agent.ota.updater import Updater
 from edge_contract.canonical import sha256_hex
@@ -160,7 +160,7 @@ def test_downloads_survive(world: World, name: str, faults: list[Fault]) -> None
         sha256_hex(bundle.read_bytes()),
     )
     part = world.state_dir / "part" / "bundle.part"
-    access = HttpAccess(world.enrolment)
+    access = HttpAccess.of(world.enrolment)
     download = Download(wanted, part, access, sleeps.append, seeded(1))
     assert download.run().read_bytes() == bundle.read_bytes()
     if name == "cut":
@@ -252,7 +252,7 @@ def test_a_replayed_repository_is_refused_even_after_cache_loss(world: World) ->
     with pytest.raises(UpdateTrustError):
         world.update()
     for path in (world.state_dir / "tuf").iterdir():
-        if path.name != "floor.json" and path.is_file():
+        if path.name != "floor" and path.is_file():
             path.unlink()
     with pytest.raises(UpdateTrustError, match="version 2 or newer, found 1"):
         world.update()
