@@ -33,11 +33,12 @@ class TufClient:
     ) -> None:
         self._fleet = enrolment.fleet
         self._role = f"fleet-{enrolment.fleet}"
+        self.targets_url = f"{access.base}/tuf/targets/"
         self._repository = TrustedRepository(
             state_dir / "tuf",
             enrolment.tuf_root,
             f"{access.base}/tuf/metadata/",
-            f"{access.base}/tuf/targets/",
+            self.targets_url,
             access,
         )
 
