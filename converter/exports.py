@@ -63,7 +63,7 @@ def export_models(
             )
         needed |= wanted - set(missed)
         absent.update({str(one): why for one, why in missed.items()})
-    models = tuple(_export(source, one) for one in RUNTIMES if one in needed)
+    models = tuple(export_model(source, one) for one in RUNTIMES if one in needed)
     return models, absent
 
 
@@ -84,7 +84,17 @@ def _reference_model(content: bytes) -> FloatModel:
     )
 
 
-def _export(source: Source, runtime: Runtime) -> FloatModel:
+def runtime_of(name: str) -> Runtime:
+    """Return whose files the runtime that a manifest names can read."""
+    return _BY_MANIFEST[name]
+
+
+def export_model(source: Source, runtime: Runtime) -> FloatModel:
+    """Return the normalised float model for a runtime that the source reaches.
+
+    Raises:
+        ConvertError: The export fails.
+    """
     content = source.export(runtime)
     if runtime == "onnxruntime":
         from converter.ort.normalise import normalise as normalise_onnx

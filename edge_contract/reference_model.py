@@ -10,6 +10,7 @@ It makes no model; see ``converter.emit``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -72,18 +73,32 @@ class Trees:
 
     def scores(self, rows: Float32) -> Float64:
         """Return float64 [n, K] of float32 [n, N]."""
-        at = np.broadcast_to(self.roots, (len(rows), len(self.roots)))
-        every = np.arange(len(rows))[:, np.newaxis]
+        return np.stack([self._row_scores(one) for one in rows])
+
+    def _row_scores(self, row: Float32) -> Float64:
+        """Return float64 [K] of one row; every tree goes a step at a time."""
+        features, ways = self._steps
+        has_missing = bool(np.isnan(row).any())
+        at = self.roots
         for _ in range(self.depth):
-            feature = self.features[at]
-            value = rows[every, feature]
-            goes_below = value <= self.thresholds[at]
-            goes_below |= np.isnan(value) & (self.missing_below[at] == 1)
-            after = np.where(goes_below, self.below[at], self.above[at])
-            at = np.where(feature == LEAF, at, after)
-        leaves = self.values[self.below[at]].astype(np.float64)
-        found: Float64 = leaves.sum(axis=1) + self.base
+            value = row.take(features.take(at))
+            goes_below = value <= self.thresholds.take(at)
+            if has_missing:
+                goes_below |= np.isnan(value) & (self.missing_below.take(at) == 1)
+            at = ways.take(2 * at + goes_below)
+        leaves = self.values.take(self.below.take(at), axis=0)
+        found: Float64 = leaves.sum(axis=0, dtype=np.float64) + self.base
         return found
+
+    @cached_property
+    def _steps(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Features, and above and below of each node in turn; a leaf stays."""
+        is_leaf = self.features == LEAF
+        every = np.arange(len(self.features), dtype=np.int32)
+        above = np.where(is_leaf, every, self.above)
+        below = np.where(is_leaf, every, self.below)
+        ways = np.stack([above, below], axis=1).ravel().astype(np.int32)
+        return np.where(is_leaf, 0, self.features).astype(np.int32), ways
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,12 @@ def open_source(path: Path, *, trust_pickle: bool = False) -> Source:
     return _open_keras(path, suffix)
 
 
+def is_source(path: Path) -> bool:
+    """Return whether a path has the form of a model that ``open_source`` reads."""
+    known = {".tflite", ".onnx", *_FRAMEWORKS, *_KERAS, *_TORCH_PICKLES}
+    return path.is_dir() or path.suffix.lower() in known
+
+
 def _check_trust(path: Path, suffix: str, *, trust_pickle: bool) -> None:
     if suffix in _TORCH_PICKLES:
         msg = f"{path.name}: expected what torch.export wrote, found a pickle"

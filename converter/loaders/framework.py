@@ -80,15 +80,7 @@ class FrameworkSource:
         self._scratch = tempfile.TemporaryDirectory(prefix="edge-convert-")
         self._folder = Path(self._scratch.name)
         self._log: IO[bytes] = (self._folder / "worker.log").open("wb")
-        python = torch_python() if framework == "torch" else ""
-        self._worker = subprocess.Popen(  # noqa: S603 - our own file
-            [python or sys.executable, str(_SERVE), self._kind.worker],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=worker_environment(),
-            text=True,
-        )
+        self._worker = self._start()
         try:
             facts = self._ask(
                 {
@@ -104,6 +96,25 @@ class FrameworkSource:
         self.toolchain: dict[str, str] = facts["toolchain"]
         self.labels: tuple[str, ...] = tuple(facts.get("labels", ()))
         self.features: tuple[str, ...] = tuple(facts.get("features", ()))
+
+    def _start(self) -> "subprocess.Popen[str]":
+        python = torch_python() if self.framework == "torch" else ""
+        try:
+            return subprocess.Popen(  # noqa: S603 - our own file
+                [python or sys.executable, str(_SERVE), self._kind.worker],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=worker_environment(),
+                text=True,
+            )
+        except OSError as error:
+            self._log.close()
+            self._scratch.cleanup()
+            msg = f"{python}: expected a Python interpreter: {error.strerror}"
+            raise ConvertLoaderError(
+                msg, next_step="check EDGE_CONVERT_TORCH_PYTHON"
+            ) from error
 
     def __enter__(self) -> Self:
         return self

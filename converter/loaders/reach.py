@@ -69,17 +69,17 @@ class Reach:
 
 def _emitter(native: Runtime, runtime: Runtime) -> Callable[[FloatModel], bytes]:
     """Return the way from a normal form to another runtime's file."""
-    if native == "onnxruntime" and runtime == "reference":
+    if (native, runtime) == ("onnxruntime", "reference"):
         from converter.emit.reference import emit_reference
 
         return emit_reference
-    return _none(native, runtime)
+    if (native, runtime) == ("onnxruntime", "litert"):
+        from converter.emit.litert import emit_litert
 
+        return emit_litert
+    if (native, runtime) == ("litert", "onnxruntime"):
+        from converter.emit.onnx import emit_onnx
 
-def _none(native: Runtime, runtime: Runtime) -> Callable[[FloatModel], bytes]:
-    def refuse(model: FloatModel) -> bytes:
-        del model
-        msg = f"there is no way from {native} to {runtime}"
-        raise ConvertOperatorError(msg)
-
-    return refuse
+        return emit_onnx
+    msg = f"the {runtime} runtime is for linear models and trees"
+    raise ConvertOperatorError(msg)

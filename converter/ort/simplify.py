@@ -5,7 +5,7 @@ Owns these rewrites, which change no output beyond rounding: ``Identity``, ``Dro
 and casts to the same type go; ``Scaler`` becomes ``Sub`` and ``Mul``;
 ``LinearRegressor`` and ``LinearClassifier`` become ``Gemm`` (and ``Softmax``, also for
 two classes, whose logistic function it is), so that they can be quantized and reach
-LiteRT.
+LiteRT. A mean over all places of an image or series becomes ``GlobalAveragePool``.
 """
 
 from collections.abc import Iterable
@@ -69,6 +69,7 @@ def _plain(node: NodeProto, graph: Any) -> list[NodeProto]:
         "Scaler": _scaler,
         "LinearRegressor": _regressor,
         "LinearClassifier": _classifier,
+        "ReduceMean": _mean,
     }
     rewrite = rewrites.get(node.op_type)
     return [node] if rewrite is None else rewrite(node, graph) or [node]
@@ -114,6 +115,23 @@ def _classifier(node: NodeProto, graph: Any) -> list[NodeProto]:
     return [
         _gemm(graph, given, weights, bias, logits),
         helper.make_node("Softmax", [logits], [scores], axis=1),
+    ]
+
+
+def _mean(node: NodeProto, graph: Any) -> list[NodeProto]:
+    known, name = _attributes(node), node.input[0]
+    values = [*graph.input, *graph.value_info]
+    dims = [v.type.tensor_type.shape.dim for v in values if v.name == name]
+    rank = len(dims[0]) if dims else 0
+    places = list(range(2, rank))
+    if not places or sorted(one % rank for one in known.get("axes", [])) != places:
+        return []
+    if known.get("keepdims", 1):
+        return [helper.make_node("GlobalAveragePool", [name], node.output)]
+    pooled = f"{node.output[0]}/pooled"
+    return [
+        helper.make_node("GlobalAveragePool", [name], [pooled]),
+        helper.make_node("Flatten", [pooled], node.output, axis=1),
     ]
 
 

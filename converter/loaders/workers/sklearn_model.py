@@ -86,12 +86,13 @@ class Model:
     def __init__(
         self, estimator: Any, toolchain: dict[str, str], refuse: "Refuse"
     ) -> None:
-        from sklearn.base import is_classifier, is_regressor
+        from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
         self._estimator, self._refuse = estimator, refuse
         name = type(estimator).__name__
-        self._is_classifier = is_classifier(estimator)
-        if not self._is_classifier and not is_regressor(estimator):
+        is_one = isinstance(estimator, BaseEstimator)
+        self._is_classifier = is_one and is_classifier(estimator)
+        if not self._is_classifier and not (is_one and is_regressor(estimator)):
             raise refuse(
                 "model",
                 f"expected a classifier or a regressor, found {name}",

@@ -53,7 +53,7 @@ class Model:
                     path, compile=False, custom_objects=_old_layers(keras)
                 )
             else:
-                self._model = tf.saved_model.load(str(path))
+                self._model = _open_signature(tf, path)
         except Exception as error:  # any framework failure is the file's
             lines = str(error).strip().splitlines() or [""]
             reason = f"{type(error).__name__}: {lines[0]}"[:_MAX_REASON]
@@ -68,9 +68,7 @@ class Model:
         if self._is_keras:
             found = self._model(frames, training=False)
         else:
-            function = self._model.signatures["serving_default"]
-            name = next(iter(function.structured_input_signature[1]))
-            found = function(**{name: self._tf.constant(frames)})
+            found = self._model.infer(frames)
         while isinstance(found, (dict, list, tuple)):
             found = found[0] if not isinstance(found, dict) else [*found.values()]
         return np.asarray(found, dtype=np.float32)
@@ -82,7 +80,8 @@ class Model:
             if self._is_keras:
                 saved = Path(folder) / "saved"
                 self._model.export(str(saved), format="tf_saved_model", verbose=False)
-            converter = self._tf.lite.TFLiteConverter.from_saved_model(str(saved))
+            lite = self._tf.lite if self._is_keras else self._model.lite
+            converter = lite.TFLiteConverter.from_saved_model(str(saved))
             converter.exclude_conversion_metadata = True
             try:
                 return bytes(converter.convert())
@@ -100,6 +99,43 @@ class Model:
                 "replace these layers by ones that LiteRT has built in",
             )
         return self._refuse("model", f"export failed: {text[:_MAX_REASON]}", "")
+
+
+class _Signature:
+    """``serving_default`` of a SavedModel that this TensorFlow reads whole."""
+
+    def __init__(self, tf: Any, path: Path) -> None:
+        self._tf, self.lite = tf, tf.lite
+        self._loaded = tf.saved_model.load(str(path))  # its functions die with it
+        self._function = self._loaded.signatures["serving_default"]
+        self._name = next(iter(self._function.structured_input_signature[1]))
+
+    def infer(self, frames: Any) -> Any:
+        """Run float32 [n, ...]."""
+        return self._function(**{self._name: self._tf.constant(frames)})
+
+
+class _OldSignature:
+    """The same in a session: Keras 2 left objects that only Keras 2 revives."""
+
+    def __init__(self, tf: Any, path: Path) -> None:
+        self.lite = tf.compat.v1.lite
+        self._session = tf.compat.v1.Session(graph=tf.Graph())
+        loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], str(path))
+        signature = loaded.signature_def["serving_default"]
+        self._input = next(iter(signature.inputs.values())).name
+        self._output = next(iter(signature.outputs.values())).name
+
+    def infer(self, frames: Any) -> Any:
+        """Run float32 [n, ...]."""
+        return self._session.run(self._output, {self._input: frames})
+
+
+def _open_signature(tf: Any, path: Path) -> Any:
+    try:
+        return _Signature(tf, path)
+    except AttributeError:  # an optimizer of Keras 2 has no class here
+        return _OldSignature(tf, path)
 
 
 def _old_layers(keras: Any) -> dict[str, Any]:
