@@ -151,6 +151,9 @@ class PlainQuantizer:
         """Return float32."""
         return (Recipe(self.model.runtime, "float32"),)
 
+    def refine(self, recipe: Recipe) -> None:
+        """Return None: there is nothing to refine."""
+
     def calibrate(self, frames: Frames) -> None:
         """Nothing is learned."""
 

@@ -14,6 +14,14 @@ from converter.errors import ConvertOperatorError
 from converter.model import FloatModel, Runtime
 
 Door = Literal["litert", "onnx"]
+# What reading an operator raises whose attributes are missing or do not fit together.
+_MALFORMED: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 _NATIVE: Final[dict[Door, Runtime]] = {"litert": "litert", "onnx": "onnxruntime"}
 
 
@@ -53,7 +61,14 @@ class Reach:
         if runtime == self._native:
             return self._content
         if runtime not in self._made:
-            self._made[runtime] = _emitter(self._native, runtime)(self._model)
+            emit, model = _emitter(self._native, runtime), self._model
+            try:
+                self._made[runtime] = emit(model)
+            except _MALFORMED as error:
+                msg = f"{self._name}: {runtime}: the model contradicts itself: {error}"
+                raise ConvertOperatorError(
+                    msg, next_step="export the model again"
+                ) from error
         return self._made[runtime]
 
     @cached_property

@@ -5,7 +5,8 @@ Owns these rewrites, which change no output beyond rounding: ``Identity``, ``Dro
 and casts to the same type go; ``Scaler`` becomes ``Sub`` and ``Mul``;
 ``LinearRegressor`` and ``LinearClassifier`` become ``Gemm`` (and ``Softmax``, also for
 two classes, whose logistic function it is), so that they can be quantized and reach
-LiteRT. A mean over all places of an image or series becomes ``GlobalAveragePool``.
+LiteRT. A mean over all places of an image or series becomes ``GlobalAveragePool``, and
+a ``Gather`` of everything in its order (so PyTorch writes some views) ``Reshape``.
 """
 
 from collections.abc import Iterable
@@ -70,6 +71,7 @@ def _plain(node: NodeProto, graph: Any) -> list[NodeProto]:
         "LinearRegressor": _regressor,
         "LinearClassifier": _classifier,
         "ReduceMean": _mean,
+        "Gather": _gather,
     }
     rewrite = rewrites.get(node.op_type)
     return [node] if rewrite is None else rewrite(node, graph) or [node]
@@ -120,9 +122,7 @@ def _classifier(node: NodeProto, graph: Any) -> list[NodeProto]:
 
 def _mean(node: NodeProto, graph: Any) -> list[NodeProto]:
     known, name = _attributes(node), node.input[0]
-    values = [*graph.input, *graph.value_info]
-    dims = [v.type.tensor_type.shape.dim for v in values if v.name == name]
-    rank = len(dims[0]) if dims else 0
+    rank = len(_shape(graph, name))
     places = list(range(2, rank))
     if not places or sorted(one % rank for one in known.get("axes", [])) != places:
         return []
@@ -133,6 +133,28 @@ def _mean(node: NodeProto, graph: Any) -> list[NodeProto]:
         helper.make_node("GlobalAveragePool", [name], [pooled]),
         helper.make_node("Flatten", [pooled], node.output, axis=1),
     ]
+
+
+def _gather(node: NodeProto, graph: Any) -> list[NodeProto]:
+    known = {one.name: one for one in graph.initializer}
+    shape = _shape(graph, node.input[0])
+    if len(shape) != 1 or node.input[1] not in known:
+        return []
+    places = numpy_helper.to_array(known[node.input[1]])
+    if not np.array_equal(places.ravel(), np.arange(shape[0])):
+        return []
+    name = f"{node.output[0]}/shape"
+    sizes = np.array(places.shape, np.int64)
+    graph.initializer.append(numpy_helper.from_array(sizes, name))
+    return [helper.make_node("Reshape", [node.input[0], name], node.output)]
+
+
+def _shape(graph: Any, name: str) -> list[int]:
+    """Return the inferred sizes of a computed value; empty where they are unknown."""
+    for one in (*graph.input, *graph.value_info):
+        if one.name == name:
+            return [int(size.dim_value) for size in one.type.tensor_type.shape.dim]
+    return []
 
 
 def _ends(node: NodeProto) -> tuple[str, str]:

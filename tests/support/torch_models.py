@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
     class Pictures(nn.Module):  # type: ignore[misc]
         """Takes [H, W, C], as a camera gives it."""
 
-        def __init__(self) -> None:
+        def __init__(self, *end: Any) -> None:
             super().__init__()
             self.body = nn.Sequential(
                 nn.Conv2d(3, 8, 3, stride=2, padding=1),
@@ -81,8 +81,7 @@ def main(folder: Path) -> None:
                 nn.Conv2d(8, 8, 3, padding=1, groups=8),
                 nn.ReLU6(),
                 nn.MaxPool2d(2),
-                nn.Flatten(),
-                nn.Linear(128, 4),
+                *end,
                 nn.Softmax(1),
             )
 
@@ -106,7 +105,11 @@ def main(folder: Path) -> None:
             return torch.erf(found) if self.ends_in_erf else found
 
     models: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "pictures": (Pictures(), (16, 16, 3)),
+        "pictures": (Pictures(nn.Flatten(), nn.Linear(128, 4)), (16, 16, 3)),
+        "pooled": (
+            Pictures(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+            (16, 16, 3),
+        ),
         "windows": (Windows(ends_in_erf=False), (12, 3)),
         "erf": (Windows(ends_in_erf=True), (12, 3)),
     }

@@ -44,7 +44,7 @@ def arrays(models: Path, name: str) -> tuple[Any, Any]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("torch_python")
-@pytest.mark.parametrize("name", ["pictures", "windows"])
+@pytest.mark.parametrize("name", ["pictures", "pooled", "windows"])
 def test_both_runtimes_give_what_pytorch_gives(models: Path, name: str) -> None:
     inputs, expected = arrays(models, name)
     with open_source(models / f"{name}.pt2") as source:

@@ -95,6 +95,22 @@ CASES: dict[str, tuple[tuple[int, ...], Sequence[NodeProto], Weights]] = {
         chain(conv(5, 3, 3)[0], ("ReduceMean", "", {"axes": [-1], "keepdims": 0})),
         conv(5, 3, 3)[1],
     ),
+    "gather of everything": (
+        IMAGE,
+        chain(
+            ("GlobalAveragePool", "", {}),
+            ("Reshape", "flat", {}),
+            ("Gather", "places", {}),
+            ("Reshape", "row", {}),
+            ("Gemm", "four", {}),
+        ),
+        {
+            "flat": i64(-1),
+            "places": np.arange(4).reshape(1, 4, 1, 1),
+            "row": i64(1, 4),
+            "four": normal(4, 4),
+        },
+    ),
     "flatten dense": (
         IMAGE,
         chain(("Relu", "", {}), FLAT, ("Gemm", "m c", {"alpha": 0.5, "beta": 2.0})),
@@ -225,6 +241,10 @@ def kinds(name: str) -> list[str]:
 
 def test_norms_and_activations_are_taken_in() -> None:
     assert kinds("conv norm") == ["TRANSPOSE", "CONV_2D", "TRANSPOSE"]
+
+
+def test_views_cost_nothing() -> None:
+    assert "GATHER" not in kinds("gather of everything")
 
 
 def test_transposes_sink() -> None:
