@@ -89,6 +89,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("check", _check, "say whether this device could run, part by part")
     add("status", _status, "show what the agent said last")
     _add_infer(add("infer", _infer, "run a bundle on a file of data", config=False))
+    text = "compute predictions ahead, into a file"
+    _add_batch(add("batch", _batch, text, config=False))
     text = "run a bundle over a recording as the daemon would, without a fleet"
     _add_replay(add("replay", _replay, text, config=False))
     _add_enrol(add("enrol", _enrol, "install an enrolment file, and delete it"))
@@ -156,6 +158,15 @@ def _add_selftest(verb: argparse.ArgumentParser) -> None:
 def _add_infer(verb: argparse.ArgumentParser) -> None:
     _add_bundle(verb)
     verb.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
+
+
+def _add_batch(verb: argparse.ArgumentParser) -> None:
+    _add_bundle(verb)
+    add = verb.add_argument
+    add("--input", type=Path, required=True, help=".npz, .npy or .csv")
+    add("--key", default="", help="column or array of the keys")
+    add("--threads", type=int, default=1)
+    add("-o", "--output", type=Path, required=True, help=".sqlite or .parquet")
 
 
 def _add_replay(verb: argparse.ArgumentParser) -> None:
@@ -269,6 +280,43 @@ def _duration(text: str) -> Duration:
         return Duration.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _batch(arguments: Arguments) -> int:
+    from edge_agent.batch.run import Job, run_batch
+    from edge_agent.batch.table import Form
+    from edge_agent.runtime.model import load
+
+    model = load(
+        arguments.bundle,
+        trust=arguments.trust,
+        allow_unsigned=arguments.allow_unsigned,
+        threads=arguments.threads,
+        device_profile=arguments.device_profile,
+    )
+    manifest = model.manifest
+    job = Job(
+        arguments.input,
+        Form(manifest.frame_shape, manifest.input.features, arguments.key),
+        (manifest.name, model.digest, model.variant.id),
+        json.dumps(model.labels),
+    )
+    outcome = run_batch(
+        job,
+        model,
+        arguments.output,
+        clock_us=SystemClock().monotonic_us,
+        report=lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
+    )
+    document = {
+        "output": str(arguments.output),
+        "model": manifest.name,
+        "digest": model.digest,
+        **asdict(outcome),
+    }
+    text = f"{arguments.output}: {outcome.rows} rows, {outcome.failed} without output"
+    _answer(arguments, document, text)
+    return 0
 
 
 def _describe_output(labels: Sequence[str], output: Float32) -> dict[str, Any]:

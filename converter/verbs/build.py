@@ -11,7 +11,13 @@ from converter.choose import OBJECTIVES
 from converter.errors import ConvertUsageError
 from converter.request import BuildRequest
 from converter.verbs import printing
-from converter.verbs.printing import Verbs, add_verb, one_of, print_json
+from converter.verbs.printing import (
+    Verbs,
+    add_trust_pickle,
+    add_verb,
+    one_of,
+    print_json,
+)
 from converter.verbs.steps import add_pre, read_post, read_pre
 
 _EXAMPLE = """\
@@ -43,6 +49,7 @@ def add(verbs: Verbs) -> None:
     names.add_argument(
         "--sign-key", type=Path, metavar="FILE", help="Ed25519 private key (PEM)"
     )
+    add_trust_pickle(names)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +165,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         post=read_post(arguments.post),
         value_range=arguments.value_range,
         input_range=arguments.input_range,
+        trust_pickle=arguments.trust_pickle,
     )
 
 

@@ -4,7 +4,13 @@
 import argparse
 from pathlib import Path
 
-from converter.verbs.printing import Verbs, add_verb, print_json, print_text
+from converter.verbs.printing import (
+    Verbs,
+    add_trust_pickle,
+    add_verb,
+    print_json,
+    print_text,
+)
 from converter.verbs.steps import add_pre, read_pre
 
 
@@ -21,6 +27,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--calibration", required=True, metavar="DATA")
     parser.add_argument("--hop", type=int, metavar="N")
     add_pre(parser)
+    add_trust_pickle(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -30,7 +37,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.litert.normalise import normalise
     from converter.loaders import open_source
 
-    with open_source(arguments.model) as source:
+    trust = arguments.trust_pickle
+    with open_source(arguments.model, trust_pickle=trust) as source:
         model = normalise(source.export("litert"), source=source.name)
     pre = read_pre(arguments)
     rule = frame_rule(model.input, None, arguments.hop, pre=pre)
