@@ -160,6 +160,10 @@ def test_declared_steps_are_in_the_bundle_and_calibration_runs_them(
     assert (
         report["variants"][0]["metric_value"] == (plain["variants"][0]["metric_value"])
     )
+    assert main(["inspect", str(folder / "out.bundle")]) == 0
+    shown = capsys.readouterr().out
+    assert f"  before      {pre}\n" in shown
+    assert f"  after       {post[0]}\n" in shown
     with Bundle.open(folder / "out.bundle") as bundle:
         manifest, profile = bundle.manifest, bundle.profile
         assert [dict(one) for one in manifest.pre] == [
