@@ -8,10 +8,10 @@ observation, so statistics never see it.
 
 from collections import OrderedDict
 
-from edge_agent.flow import Result
+from edge_agent.flow import Float32, Result
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.pipeline import MAX_STREAMS, Task
-from edge_contract.steps import Decider, DecisionRule, decision_rule
+from edge_contract.steps import Decider, Decision, DecisionRule, decision_rule
 
 
 class Decisions:
@@ -22,29 +22,38 @@ class Decisions:
         self._rule = DecisionRule()
         self._deciders: OrderedDict[str, Decider] = OrderedDict()
 
-    def settle(self, task: Task, result: Result, model: Model | None) -> None:
-        """Write what is decided into ``result``.
+    def settle(self, task: Task, result: Result, model: Model | None) -> Result:
+        """Return what a sink gets; ``result`` stays as it is, others may hold it.
 
         Args:
             task: What was inferred.
             result: What came of it.
-            model: What serves now. A result of another release is left as it is.
+            model: What serves now. Nothing is decided on another release's result.
         """
-        result.stream = task.stream
-        if result.output is None or model is None or model.digest != result.digest:
-            return
+        output = result.output
+        ranked: tuple[tuple[str, float], ...] = ()
+        if output is not None and model is not None and model.digest == result.digest:
+            decision = self._decide(task, output, model)
+            output, ranked = decision.output, decision.ranked
+        return Result(
+            result.id,
+            result.time_us,
+            result.digest,
+            output,
+            result.error,
+            task.stream,
+            ranked,
+        )
+
+    def _decide(self, task: Task, output: Float32, model: Model) -> Decision:
         if self._digest != model.digest:
             self._digest = model.digest
             self._rule = decision_rule(model.manifest.post)
             self._deciders.clear()
-        decision = self._decider(task, model).decide(result.output)
-        result.output, result.ranked = decision.output, decision.ranked
-
-    def _decider(self, task: Task, model: Model) -> Decider:
         decider = self._deciders.get(task.stream)
         if decider is None or task.is_start:
             decider = self._deciders[task.stream] = Decider(self._rule, model.labels)
         self._deciders.move_to_end(task.stream)
         if len(self._deciders) > MAX_STREAMS:
             self._deciders.popitem(last=False)
-        return decider
+        return decider.decide(output)

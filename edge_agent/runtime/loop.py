@@ -83,7 +83,7 @@ class InferenceLoop:
             result = self._session.process(task, grid)
             if result is None:
                 return
-            self._decisions.settle(task, result, self._session.model)
+            result = self._decisions.settle(task, result, self._session.model)
             try:
                 self._sink.write(result)
             except SinkError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from edge_agent.clock import Clock
 from edge_agent.config.sources import PluginSourceConfig
 from edge_agent.errors import SourceError
-from edge_agent.flow import Chunk, Grid, Source
+from edge_agent.flow import Accountable, Chunk, Grid, Source
 from edge_agent.plugins import SOURCES, find_plugin
 from edge_contract.errors import EdgeError
 
@@ -49,6 +49,12 @@ class PluginSource:
     def is_exhausted(self) -> bool:
         """What the source says."""
         return self._inner.is_exhausted
+
+    @property
+    def account(self) -> dict[str, int | str]:
+        """What the source says of itself, if anything."""
+        inner = self._inner
+        return dict(inner.account) if isinstance(inner, Accountable) else {}
 
     def read(self, grid: Grid) -> Chunk | None:
         """Return the next rows; see ``Source.read``.

@@ -35,10 +35,12 @@ from tests.support.sinks import await_true, make_result
 GRID = Grid(1, 1, 2)
 
 
-@pytest.fixture(params=["rumqttd", pytest.param("mosquitto", marks=pytest.mark.broker)])
+@pytest.fixture(
+    params=[Rumqttd, pytest.param(Mosquitto, marks=pytest.mark.broker)],
+    ids=["rumqttd", "mosquitto"],
+)
 def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestBroker]:
-    is_mosquitto = request.param == "mosquitto"
-    found: TestBroker = Mosquitto(tmp_path) if is_mosquitto else Rumqttd(tmp_path)
+    found: TestBroker = request.param(tmp_path)
     found.start()
     yield found
     found.stop()

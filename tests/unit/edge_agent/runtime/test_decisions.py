@@ -83,17 +83,18 @@ def test_the_memory_ends_with_the_stream_and_with_the_release(tmp_path: Path) ->
     def settle(value: float, model: Model, *, is_start: bool = False) -> float:
         output = np.array([value, 0, 0], dtype=np.float32)
         result = Result("id", 0, model.digest, output, None)
-        decisions.settle(task("a", is_start=is_start), result, model)
-        assert result.output is not None
-        return float(result.output[0])
+        settled = decisions.settle(task("a", is_start=is_start), result, model)
+        assert result.output is output  # a watcher may still look at it
+        assert settled.output is not None
+        return float(settled.output[0])
 
     assert [settle(1, first), settle(3, first)] == [1, 2]
     assert settle(5, first, is_start=True) == 5
     assert settle(7, first) == 6
     assert settle(9, other) == 9
     late = Result("id", 0, first.digest, np.zeros(3, dtype=np.float32), None)
-    decisions.settle(task("a", is_start=False), late, other)
-    assert (late.ranked, late.stream) == ((), "a")
+    settled = decisions.settle(task("a", is_start=False), late, other)
+    assert (settled.ranked, settled.stream) == ((), "a")
 
 
 def test_the_sources_id_is_that_of_the_last_frame() -> None:
