@@ -29,7 +29,7 @@ from edge_agent.daemon.deployment import Deployment, Serving
 from edge_agent.daemon.identity import Identity
 from edge_agent.daemon.status import LOCK_NAME, STATUS_SECONDS, write_status
 from edge_agent.daemon.wanted import Refused, load_wanted
-from edge_agent.daemon.wiring import account_of, open_slot_source
+from edge_agent.daemon.wiring import account_of, open_sink, open_source
 from edge_agent.enrol import load_device
 from edge_agent.errors import AgentError, SinkError
 from edge_agent.logs import set_up_logging
@@ -38,7 +38,6 @@ from edge_agent.ota.slots import Slots
 from edge_agent.ota.updater import Updater
 from edge_agent.runtime.loop import InferenceLoop
 from edge_agent.runtime.session import Session
-from edge_agent.sinks.choose import open_sinks
 from edge_agent.stats.checkpoint import open_counter
 from edge_agent.stats.keeper import Periods, StatisticsKeeper
 from edge_agent.store import StateLock
@@ -91,9 +90,9 @@ class Agent:
             clock,
             Periods(config.statistics.window.us, config.statistics.checkpoint.us),
         )
-        self._sink = open_sinks(self._told.sinks)
+        self._sink = open_sink(self._told)
         stack.callback(self._close_sink)
-        self._source = open_slot_source(self._told, config.statistics.window.us, clock)
+        self._source = open_source(self._told, config.statistics.window.us, clock)
         self._session = Session(self._keeper, clock)
         self._loop = InferenceLoop(
             self._source, self._sink, self._session, self._keeper.finish_window

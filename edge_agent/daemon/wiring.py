@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The source of a slot: the one that it was told, or one that brings nothing."""
+"""The source and the sinks of a slot, as it was told, or ones that do nothing."""
 
 import threading
 from typing import Final
 
 from edge_agent.clock import Clock
 from edge_agent.config import SlotConfig
-from edge_agent.flow import Accountable, Chunk, Grid, Source
-from edge_agent.sources.choose import open_source
+from edge_agent.flow import Accountable, Chunk, Grid, Sink, Source
+from edge_agent.sinks import choose as sinks
+from edge_agent.sources import choose as sources
 
 IDLE_SECONDS: Final = 0.25
 
@@ -39,7 +40,7 @@ class NullSource:
         self._closed.set()
 
 
-def open_slot_source(slot: SlotConfig, window_us: int, clock: Clock) -> Source:
+def open_source(slot: SlotConfig, window_us: int, clock: Clock) -> Source:
     """Open the source of a slot, or one that brings nothing.
 
     Raises:
@@ -47,7 +48,16 @@ def open_slot_source(slot: SlotConfig, window_us: int, clock: Clock) -> Source:
     """
     if slot.source is None:
         return NullSource()
-    return open_source(slot.source, window_us, clock)
+    return sources.open_source(slot.source, window_us, clock)
+
+
+def open_sink(slot: SlotConfig) -> Sink:
+    """Open the sinks of a slot as one; with none, results are only counted.
+
+    Raises:
+        EdgeError: One cannot be opened.
+    """
+    return sinks.open_sinks(slot.sinks)
 
 
 def account_of(part: object) -> dict[str, int | str]:
