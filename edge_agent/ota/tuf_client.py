@@ -20,13 +20,13 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.ngclient import FetcherInterface, Updater
 
 from edge_agent.access import HttpAccess
+from edge_agent.device import MODELS_ROLE, ed25519_keys
 from edge_agent.errors import StateError, UpdateError, UpdateTrustError
 from edge_agent.ota.resolve import MAX_DESIRED_BYTES, UpdateRejectedError
 from edge_agent.store import write_atomic
 from edge_contract.enrolment import Enrolment
 from edge_contract.errors import EdgeError
 
-MODELS_ROLE: Final = "models"
 DESIRED_FLOOR: Final = "desired"
 _ROLE_FILES = ("timestamp", "snapshot", "targets", MODELS_ROLE)
 _CHUNK_BYTES = 64 * 1024
@@ -134,14 +134,8 @@ class TufClient:
 
     def model_keys(self) -> list[bytes]:
         """Return the builder's raw Ed25519 keys, which sign bundles too."""
-        targets = Metadata[Targets].from_file(str(self._folder / "targets.json")).signed
-        role = targets.get_delegated_role(MODELS_ROLE)
-        keys = [targets.get_key(one) for one in role.keyids]
-        return [
-            bytes.fromhex(key.keyval["public"])
-            for key in keys
-            if key.keytype == "ed25519"
-        ]
+        targets = Metadata[Targets].from_file(str(self._folder / "targets.json"))
+        return ed25519_keys(targets.signed)
 
     def check_desired_version(self, version: int) -> None:
         """Refuse a desired document older than one that was acted on.

@@ -44,6 +44,9 @@ class InterpreterBackend:
         self._output = outputs[0]
         self._input_index = int(self._input["index"])
         self._output_index = int(self._output["index"])
+        operators = interpreter._get_ops_details()  # noqa: SLF001 - no public way to ask
+        is_delegated = any(one["op_name"] == "DELEGATE" for one in operators)
+        self._kernels = "XNNPACK" if is_delegated else "builtin"
         self._plain = {self._input["dtype"], self._output["dtype"]} == {np.float32}
 
     @property
@@ -55,6 +58,11 @@ class InterpreterBackend:
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, batch first."""
         return tuple(int(one) for one in self._output["shape"])
+
+    @property
+    def kernels(self) -> str:
+        """``XNNPACK`` where its delegate took the graph or a part, else ``builtin``."""
+        return self._kernels
 
     def infer(self, data: Float32) -> Float32:
         """Run the model once; see ``Backend.infer``."""

@@ -15,13 +15,14 @@ from typing import Final
 
 import numpy as np
 
-from edge_agent.flow import Float32
+from edge_agent.flow import Float32, Int64
 from edge_agent.stats.ring import Block
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
 
 MAX_STREAMS: Final = 4096
 RELEASE_BYTES: Final = 8
+Reduce = Callable[[Float32], Float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,7 @@ class Accumulator:
         release: First 8 bytes of its digest.
         window_us: Length of a window.
         on_close: Gets each closed window, after it has left the accumulator.
+        reduce: See ``Observer.prepare``.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class Accumulator:
         release: bytes,
         window_us: int,
         on_close: Callable[[Window], None],
+        reduce: Reduce | None = None,
     ) -> None:
         self._profile = profile
         self.release = release
         self._window_us = window_us
         self._on_close = on_close
+        self._reduce = reduce
         self._builder: StatisticsBuilder | None = None
         self._start_us = 0
         self._previous: OrderedDict[str, Float32] = OrderedDict()
@@ -106,9 +110,7 @@ class Accumulator:
 
     def add(self, block: Block) -> None:
         """Add observations, in the order in which they were made."""
-        width = block.rows.shape[1]
-        used = np.arange(width) < block.row_counts[:, np.newaxis]
-        rows, times = block.rows[used], block.times_us[used]
+        rows, times = self._unpacked(block)
         ends = np.cumsum(block.row_counts)
         windows = times // self._window_us
         edges = _segment_edges(block, ends, windows)
@@ -124,6 +126,18 @@ class Accumulator:
             self._add_rows(rows[start:stop], block, owner, int(start))
             done = int(stop)
         self._add_outputs(block.outputs[first:])
+
+    def _unpacked(self, block: Block) -> tuple[Float32, Int64]:
+        """Return the used rows and their times, float32 [n, F] and int64 [n]."""
+        if isinstance(block.rows, list):
+            rows = np.concatenate(block.rows)
+            return rows if self._reduce is None else self._reduce(rows), block.times_us[
+                :, 0
+            ]
+        if block.rows.shape[1] == 1:
+            return block.rows[:, 0], block.times_us[:, 0]
+        used = np.arange(block.rows.shape[1]) < block.row_counts[:, np.newaxis]
+        return block.rows[used], block.times_us[used]
 
     def close(self) -> None:
         """Close the open window, if any."""

@@ -29,6 +29,7 @@ from edge_contract.window import WindowStatistics
 MAX_CHECKPOINT_BYTES: Final = 256 * 1024
 _FORMAT: Final = 1
 _COUNTER_BYTES: Final = 8
+_UNNAMED: Final = "produced.counter"
 
 
 def _check_format(found: object) -> None:
@@ -44,7 +45,7 @@ class Checkpoint:
     Attributes:
         produced: Inferences accounted for: closed, open, or lost.
         lost: Of these, those still to be declared by the next window.
-        closed_windows: Windows ever closed with this state folder.
+        closed_windows: Windows ever closed in this slot of the state folder.
         window: The open window.
     """
 
@@ -106,8 +107,27 @@ def recover(checkpoint: Checkpoint, counter: int) -> Checkpoint:
     )
 
 
+def open_counter(state_dir: Path, slot: str) -> "ProducedCounter":
+    """Open a slot's produced counter.
+
+    An agent of one slot kept its counter without a name: it becomes the counter of the
+    first slot that is opened.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    path, unnamed = state_dir / f"produced-{slot}.counter", state_dir / _UNNAMED
+    if unnamed.exists() and not path.exists():
+        unnamed.rename(path)
+    return ProducedCounter(path)
+
+
 class ProducedCounter:
-    """Inferences ever made with this state folder, in a mapped file."""
+    """Inferences ever made in one slot of a state folder, in a mapped file.
+
+    Attributes:
+        cell: The count, for the hot path, at index 0.
+    """
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -118,16 +138,16 @@ class ProducedCounter:
             os.close(descriptor)
         # One aligned store of the machine's word; struct.pack_into would write byte
         # by byte, and a kill could leave half a number.
-        self._cell = memoryview(self._map).cast("Q")
+        self.cell = memoryview(self._map).cast("Q")
 
     @property
     def value(self) -> int:
         """The count."""
-        return self._cell[0]
+        return self.cell[0]
 
     @value.setter
     def value(self, count: int) -> None:
-        self._cell[0] = count
+        self.cell[0] = count
 
     def sync(self) -> None:
         """Ask for the count to reach the disk."""
@@ -135,7 +155,7 @@ class ProducedCounter:
 
     def close(self) -> None:
         """Unmap the file."""
-        self._cell.release()
+        self.cell.release()
         self._map.close()
 
     def __enter__(self) -> Self:
