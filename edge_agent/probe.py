@@ -11,6 +11,7 @@ the address space that runtimes reserve and never touch.
 """
 
 import json
+import re
 import resource
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent.errors import UpdateError, UpdateTrustError
+from edge_agent.errors import BackendError, UpdateError, UpdateTrustError
 from edge_contract.errors import EXIT_TRUST
 from edge_contract.golden import GoldenResult
 
@@ -98,11 +99,22 @@ def selftest_command(
 
 
 def limit_self(limits: Limits) -> None:
-    """Put the limits on this process, for good."""
-    memory, seconds = limits.memory_bytes, limits.cpu_seconds
+    """Put the limits on this process, for good; memory counts from here on."""
+    memory, seconds = _data_bytes() + limits.memory_bytes, limits.cpu_seconds
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    # A second later the kernel kills; until then the signal says why.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _data_bytes() -> int:
+    """Return what RLIMIT_DATA counts of this process so far; 0 where nobody says."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = re.search(r"^VmData:\s+(\d+) kB$", status, re.MULTILINE | re.ASCII)
+    return int(found[1]) * 1024 if found else 0
 
 
 def format_proof(proof: Proof) -> str:
@@ -139,7 +151,7 @@ def run_selftest(command: Sequence[str], limits: Limits | None = None) -> Proof:
         raise SelfTestError(f"self-test: cannot be started: {error}") from error
     if done.returncode < 0:
         raise _death(signal.Signals(-done.returncode), done.stderr, limits)
-    return _parse(done.stdout, done.returncode, done.stderr)
+    return _parse(done.stdout, done.returncode, done.stderr, limits)
 
 
 def _death(number: signal.Signals, stderr: bytes, limits: Limits) -> SelfTestError:
@@ -155,11 +167,11 @@ def _death(number: signal.Signals, stderr: bytes, limits: Limits) -> SelfTestErr
     )
 
 
-def _parse(stdout: bytes, code: int, stderr: bytes) -> Proof:
+def _parse(stdout: bytes, code: int, stderr: bytes, limits: Limits) -> Proof:
     try:
         answer = json.loads(stdout[:_MAX_ANSWER_BYTES])
         if "error" in answer:
-            raise _refusal(answer["error"], code)
+            raise _refusal(answer["error"], code, limits)
         proof = Proof(**{**answer, "golden": GoldenResult(**answer["golden"])})
     except (ValueError, TypeError, KeyError) as error:
         raise SelfTestError(
@@ -178,8 +190,11 @@ def _parse(stdout: bytes, code: int, stderr: bytes) -> Proof:
     return proof
 
 
-def _refusal(error: dict[str, Any], code: int) -> UpdateError:
+def _refusal(error: dict[str, Any], code: int, limits: Limits) -> UpdateError:
     message = f"self-test: {str(error['message'])[:_MAX_WORDS]}"
+    if error["code"] == BackendError.code:
+        # Runtimes do not say why an allocation failed.
+        message += f" (it may take {limits.memory_bytes} bytes of memory)"
     next_step = str(error.get("next_step", ""))[:_MAX_WORDS]
     kind = UpdateTrustError if code == EXIT_TRUST else SelfTestError
     return kind(message, next_step=next_step)

@@ -22,6 +22,7 @@ from edge_contract.errors import EdgeError
 SWAP_SECONDS: Final = 30.0
 TRIAL_INFERENCES: Final = 50
 QUIET_US: Final = 30_000_000
+SETTLED_US: Final = 10_000_000
 REASON_TRIAL: Final = "agent.update.trial"
 REASON_SWAP: Final = "agent.update.swap"
 _LOG = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Deployment:
         self._before: Model | None = None
         self._trial: str | None = None
         self._trial_us = 0
+        self._loaded_us = 0
         self._is_settled = True
         self.trial_inferences = TRIAL_INFERENCES
         self.features: Callable[[], int | None] = lambda: None
@@ -121,7 +123,7 @@ class Deployment:
             OSError: The bundle cannot be read.
         """
         model = self._releases.load(path, digest, is_last_hope=is_last_hope)
-        self._is_settled = False
+        self._is_settled, self._loaded_us = False, self._clock.monotonic_us()
         self._session.offer(model, SWAP_SECONDS)
         _LOG.info("serving %s", digest[:12])
         self._on_change()
@@ -132,11 +134,16 @@ class Deployment:
         self._trial, self._before = None, None
         self._on_change()
 
+    def settle(self) -> None:
+        """Note that the agent has not died of what serves; also at a clean stop."""
+        self._is_settled = True
+        self._releases.settled()
+
     def tick(self) -> None:
         """Take the next step; called twice a second."""
-        if not self._is_settled and self._session.tally.finite:
-            self._is_settled = True
-            self._releases.settled()
+        is_old = self._clock.monotonic_us() - self._loaded_us > SETTLED_US
+        if not self._is_settled and (is_old or self._session.tally.finite):
+            self.settle()
         if self._trial is not None:
             self._watch_trial()
             return
@@ -164,7 +171,7 @@ class Deployment:
             self._updates.rolled_back(REASON_SWAP)
             return
         self._trial, self._is_settled = staged.digest, False
-        self._trial_us = self._clock.monotonic_us()
+        self._trial_us = self._loaded_us = self._clock.monotonic_us()
         _LOG.info("trial of %s", staged.digest[:12])
         self._on_change()
 

@@ -22,6 +22,7 @@ from edge_agent.runtime.model import Model, load_bundle, prove
 from edge_agent.runtime.variants import choose_variant
 from edge_agent.store import write_atomic
 from edge_contract.bundle import Bundle
+from edge_contract.errors import EdgeError
 
 MAX_TRIES: Final = 3
 _MAX_PROOFS: Final = 16
@@ -86,19 +87,25 @@ class Loader:
                 raise ModelError(msg, next_step="fetch the release again")
             self._probe(bundle, path)
             self._write_tries({digest: tries + 1})
-            model = load_bundle(
-                bundle,
-                threads=self._rules.threads,
-                device_profile=self._rules.device_profile,
-            )
-            prove(model, bundle)
-        model.warm()
-        return model
+            try:
+                return self._load(bundle)
+            except (EdgeError, OSError):
+                self.settled()  # it failed, and the agent lives
+                raise
 
     def settled(self) -> None:
-        """Hear that the release has served: its tries are forgotten."""
-        if self._tries.exists():
-            self._tries.unlink()
+        """Hear that the agent did not die of the release: tries are forgotten."""
+        self._tries.unlink(missing_ok=True)
+
+    def _load(self, bundle: Bundle) -> Model:
+        model = load_bundle(
+            bundle,
+            threads=self._rules.threads,
+            device_profile=self._rules.device_profile,
+        )
+        prove(model, bundle)
+        model.warm()
+        return model
 
     def _probe(self, bundle: Bundle, path: Path) -> None:
         rules = self._rules

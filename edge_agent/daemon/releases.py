@@ -86,6 +86,7 @@ class ReleaseWorker:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(JOIN_SECONDS)
+        self._deployment.settle()
 
     def load(self) -> None:
         """Serve the committed release again; any thread may ask.
