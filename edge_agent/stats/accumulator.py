@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_agent.flow import Float32, Int64
 from edge_agent.stats.ring import Block
+from edge_contract.operations import Operations, count_latencies, merge_operations
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
 
@@ -35,6 +36,7 @@ class Window:
         duration_us: Length.
         release: First 8 bytes of the digest of the release that serves.
         statistics: The sums.
+        operations: Latencies, and how the device fared.
         lost: Inferences that a kill lost before it.
     """
 
@@ -42,6 +44,7 @@ class Window:
     duration_us: int
     release: bytes
     statistics: WindowStatistics
+    operations: Operations
     lost: int = 0
 
     @property
@@ -75,6 +78,7 @@ class Accumulator:
         self._on_close = on_close
         self._reduce = reduce
         self._builder: StatisticsBuilder | None = None
+        self._operations = Operations()
         self._start_us = 0
         self._previous: OrderedDict[str, Float32] = OrderedDict()
 
@@ -84,7 +88,11 @@ class Accumulator:
         if self._builder is None:
             return None
         return Window(
-            self._start_us, self._window_us, self.release, self._builder.statistics
+            self._start_us,
+            self._window_us,
+            self.release,
+            self._builder.statistics,
+            self._operations,
         )
 
     @property
@@ -107,6 +115,7 @@ class Accumulator:
         if fits:
             self._start_us = window.start_us
             self._builder = StatisticsBuilder(self._profile, window.statistics)
+            self._operations = window.operations
         return fits
 
     def add(self, block: Block) -> None:
@@ -143,6 +152,7 @@ class Accumulator:
         self.close()
         self._start_us = start_us
         self._builder = StatisticsBuilder(self._profile)
+        self._operations = Operations()
 
     def _add_rows(self, rows: Float32, block: Block, ends: Int64, start: int) -> None:
         if not len(rows):
@@ -164,11 +174,18 @@ class Accumulator:
     def _add_outputs(self, block: Block, first: int, last: int) -> None:
         if last > first and self._builder is not None:
             self._builder.add_outputs(block.outputs[first:last])
+            latency = count_latencies(block.latencies_ns[first:last])
+            self._operations = merge_operations(self._operations, Operations(latency))
 
 
 def with_lost(window: Window, lost: int) -> Window:
     """Return ``window`` declaring ``lost`` more inferences."""
     return replace(window, lost=window.lost + lost)
+
+
+def with_operations(window: Window, operations: Operations) -> Window:
+    """Return ``window`` telling ``operations`` as well."""
+    return replace(window, operations=merge_operations(window.operations, operations))
 
 
 def _segment_edges(block: Block, ends: Int64, windows: Int64) -> list[int]:

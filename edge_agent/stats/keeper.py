@@ -21,10 +21,18 @@ from typing import Final, Protocol
 from edge_agent.clock import Clock
 from edge_agent.errors import AgentError
 from edge_agent.flow import Float32, Gauges, Grid, Int64
-from edge_agent.stats.accumulator import RELEASE_BYTES, Accumulator, Window, with_lost
+from edge_agent.stats.accumulator import (
+    RELEASE_BYTES,
+    Accumulator,
+    Window,
+    with_lost,
+    with_operations,
+)
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
+from edge_agent.stats.meter import Meter
 from edge_agent.stats.ring import Ring, Slot
 from edge_contract.messages import UpMessage
+from edge_contract.operations import Operations, encode_operations
 from edge_contract.profile import Layout, ReferenceProfile
 from edge_contract.window_report import WindowReport, encode_blocks
 
@@ -98,7 +106,7 @@ class StatisticsKeeper:
         self._clock = clock
         self._window_us = periods.window_us
         self._interval_us = periods.checkpoint_us
-        self._gauges = gauges
+        self._meter = Meter(gauges, clock)
         stored = ledger.load_checkpoint()
         found = Checkpoint() if stored is None else Checkpoint.decode(stored)
         recovered = recover(found, counter.value)
@@ -111,6 +119,8 @@ class StatisticsKeeper:
         is_open = 0 if self._resumable is None else self._resumable.produced
         self._closed_total = recovered.produced - recovered.lost - is_open
         self._stored_windows = recovered.closed_windows
+        self._latency = Operations().latency
+        self._latency_ns = 0
         self._backlog: deque[tuple[Window, int]] = deque()
         self._in_hand: Window | None = None  # the ledger has it; do not forget it
         # The one that is counted, and those that it was switched to since.
@@ -149,8 +159,23 @@ class StatisticsKeeper:
         with self._lock:
             return self._produced - self._closed_total
 
+    @property
+    def latency(self) -> tuple[Int64, int]:
+        """Latencies of all inferences since the start, by bucket, and their sum in ns.
+
+        See ``edge_contract.operations`` for the buckets.
+        """
+        with self._lock:
+            lane = self._lane
+            is_open = None if lane is None else lane.accumulator.open_window
+            found = self._latency
+            if is_open is not None:
+                found = found + is_open.operations.latency
+            return found, self._latency_ns
+
     def start(self) -> None:
         """Start the counting thread."""
+        self._meter.sample()
         self._thread.start()
 
     def prepare(
@@ -259,6 +284,7 @@ class StatisticsKeeper:
             self._is_woken = False
             self.flush()
             if self._clock.monotonic_us() >= due_us:
+                self._meter.sample()
                 self.checkpoint()
                 due_us += self._interval_us
 
@@ -285,11 +311,14 @@ class StatisticsKeeper:
         if self._lane is not None:
             block = self._lane.ring.take()
             if block is not None:
+                self._latency_ns += int(block.latencies_ns.sum())
                 self._lane.accumulator.add(block)
 
     def _closed(self, window: Window) -> None:
-        window = with_lost(window, self._lost)
+        self._latency = self._latency + window.operations.latency
+        window = with_operations(with_lost(window, self._lost), self._meter.operations)
         self._lost = 0
+        self._meter.restart()
         if window.produced == 0 and window.statistics.rows == 0:
             return
         self._closed_total += window.produced
@@ -353,6 +382,8 @@ class StatisticsKeeper:
         window = self._resumable
         if self._lane is not None:
             window = self._lane.accumulator.open_window
+            if window is not None:
+                window = with_operations(window, self._meter.operations)
         counted = 0 if window is None else window.produced
         return Checkpoint(
             self._closed_total + counted + self._lost,
@@ -363,6 +394,7 @@ class StatisticsKeeper:
 
     def _report_builder(self, window: Window) -> Callable[[bytes, int], UpMessage]:
         counts, moments = encode_blocks(window.statistics)
+        operations = encode_operations(window.operations)
         monotonic_us = self._clock.monotonic_us()
         clock_synced = self._clock.is_synced()
 
@@ -384,6 +416,7 @@ class StatisticsKeeper:
                 covers=(),
                 count_block=counts,
                 moment_block=moments,
+                operation_block=operations,
             )
 
         return build
