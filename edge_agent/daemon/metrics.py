@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+
 import edge_agent
+from edge_contract.operations import BUCKETS, LATENCY_EDGES_NS
 
 PREFIX: Final = "edge_agent_"
+_EDGES_AN_OCTAVE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ def format_metrics(status: Mapping[str, Any]) -> str:
         lines += [*_family("model_info", "gauge", "What serves in a slot."), *models]
     lines += _section(_AGENT, {"": status})
     lines += _section(_SLOT, slots)
+    lines += _histogram(slots)
     shadows = {name: one["shadow"] for name, one in slots.items() if one.get("shadow")}
     lines += _section(_SHADOW, shadows)
     return "\n".join(lines) + "\n"
@@ -90,6 +95,25 @@ def _section(
             labels = {"slot": name} if name else {}
             lines.append(_sample(one.name, labels, value * one.scale))
     return lines
+
+
+def _histogram(slots: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return latencies as a histogram: an edge an octave, counted since the start."""
+    lines, name = _family("latency_seconds", "histogram", "Of one inference."), ""
+    for name, slot in slots.items():
+        counts = np.array(slot["latency_counts"], dtype=np.int64)
+        below = np.cumsum(counts)
+        for index in range(0, BUCKETS - 1, _EDGES_AN_OCTAVE):
+            edge = f"{LATENCY_EDGES_NS[index] / 1e9:.9g}"
+            labels = {"slot": name, "le": edge}
+            lines.append(_sample("latency_seconds_bucket", labels, int(below[index])))
+        total, labels = int(counts.sum()), {"slot": name}
+        last = {**labels, "le": "+Inf"}
+        lines.append(_sample("latency_seconds_bucket", last, total))
+        seconds = slot["latency_sum_ns"] / 1e9
+        lines.append(_sample("latency_seconds_sum", labels, seconds))
+        lines.append(_sample("latency_seconds_count", labels, total))
+    return lines if name else []
 
 
 def _describe_model(name: str, slot: Mapping[str, Any]) -> dict[str, str]:

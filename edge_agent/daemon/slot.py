@@ -24,7 +24,7 @@ from edge_agent.daemon.reports import Reporter
 from edge_agent.daemon.stall import Pulse
 from edge_agent.daemon.wiring import open_sink, open_source
 from edge_agent.errors import SinkError
-from edge_agent.flow import Gauges
+from edge_agent.flow import Gauges, Int64
 from edge_agent.ota.machine import UpdateRecord, build_report
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.updater import Updater
@@ -37,8 +37,10 @@ from edge_agent.stats.checkpoint import open_counter
 from edge_agent.stats.keeper import Periods, StatisticsKeeper
 from edge_agent.telemetry.outbox import Outbox
 from edge_contract.bundle import Bundle
+from edge_contract.operations import latency_quantile_us
 
 JOIN_SECONDS: Final = 30.0
+QUANTILES: Final = (50, 95, 99)
 _LOG = logging.getLogger(__name__)
 
 
@@ -200,6 +202,7 @@ class ModelSlot:
     def describe(self) -> dict[str, Any]:
         """Return how the slot fares, for the status file."""
         session, model = self.session, self.session.model
+        counts, sum_ns = self.keeper.latency
         shadow = None if self.shadow is None else asdict(self.shadow.tally)
         card = session.card
         return {
@@ -211,6 +214,9 @@ class ModelSlot:
             "runtime_version": None if card is None else card.runtime_version,
             "kernels": None if card is None else card.kernels,
             "trial": self.deployment.trial,
+            "latency_us": _quantiles(counts),
+            "latency_counts": counts.tolist(),
+            "latency_sum_ns": sum_ns,
             "inferences": session.finite,
             "failed": session.failed,
             "produced": self.keeper.produced,
@@ -308,3 +314,13 @@ class ModelSlot:
             self._sink.close()
         except SinkError as error:
             _LOG.warning("%s", error)
+
+
+def _quantiles(counts: Int64) -> dict[str, float] | None:
+    """Return the usual quantiles of a histogram, in microseconds."""
+    if not counts.any():
+        return None
+    return {
+        f"p{share}": round(latency_quantile_us(counts, share / 100), 2)
+        for share in QUANTILES
+    }

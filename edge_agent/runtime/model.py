@@ -35,8 +35,10 @@ from edge_contract.golden import GoldenResult, compare
 from edge_contract.manifest import Manifest, Variant
 from edge_contract.profile import ReferenceProfile
 from edge_contract.signing import parse_public_key
-from edge_contract.steps import apply_post, apply_pre, check_post, check_pre
+from edge_contract.steps import apply_pre, check_post, check_pre, compile_post
+from edge_contract.steps.post import PostStep
 
+_FLOAT32: Final = np.dtype(np.float32)
 _BY_VALUE: Final = ("vector", "series")
 _DIMENSIONS: Final = {"vector": 2, "series": 3, "image": 4}
 
@@ -81,6 +83,10 @@ class Model:
         if self.is_series:
             return Grid(shape[1], self.manifest.input.hop or shape[1], shape[2])
         return Grid(1, 1, math.prod(shape))
+
+    @cached_property
+    def _post(self) -> tuple[PostStep, ...]:
+        return compile_post(self.manifest.post)
 
     @cached_property
     def rows_shape(self) -> tuple[int, int]:
@@ -142,13 +148,13 @@ class Model:
             BackendError: Another shape, or no numbers.
         """
         shape = self.input_shape
+        if type(data) is np.ndarray and data.dtype is _FLOAT32 and data.shape == shape:
+            return data
         try:
             frame = np.asarray(data, dtype=np.float32)
         except (TypeError, ValueError) as error:
             msg = f"model {self.manifest.name}: expected numbers, found {error}"
             raise BackendError(msg, next_step="feed an array of float32") from error
-        if frame.shape == shape:
-            return frame
         if frame.shape not in {shape[1:], (1, math.prod(shape))}:
             msg = (
                 f"model {self.manifest.name}: expected an input of shape "
@@ -165,11 +171,11 @@ class Model:
         """
         if self.manifest.pre:
             data = apply_pre(self.manifest.pre, data)
-        raw = self.backend.infer(data).reshape(1, -1)
-        if self.manifest.post:
-            raw = apply_post(self.manifest.post, raw)
-        outputs: Float32 = raw[0]
-        return outputs
+        raw = self.backend.infer(data)
+        output = raw[0] if raw.ndim == 2 else raw.reshape(-1)
+        for step in self._post:
+            output = step(output)
+        return output
 
     def warm(self) -> None:
         """Run once on zeros, so that the first real frame does not pay for it."""

@@ -12,6 +12,7 @@ RULES = {
     "profile": "profile",
     "profile-values": "profile",
     "golden": "golden",
+    "message-window-operations": "window",
     **{
         f"message-{rule}": rule
         for rule in (

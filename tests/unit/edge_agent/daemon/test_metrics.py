@@ -4,13 +4,18 @@
 import re
 from typing import Any
 
+import numpy as np
+
 from edge_agent.daemon.metrics import format_metrics
 from edge_agent.daemon.status import describe, summarise
 from edge_agent.flow import Readings
+from edge_contract.operations import count_latencies
 
 SAMPLE = re.compile(
     r'[a-z_]+(\{([a-z_]+="([^"\\\n]|\\[\\n"])*",?)+\})? -?[0-9.e+-]+', re.ASCII
 )
+PART = re.compile("(?<=latency_seconds)_(bucket|sum|count)$")
+LATENCY = count_latencies(np.array([5_000, 5_000, 5_000, 1_000_000], dtype=np.int64))
 SHADOW = {
     "digest": "cc" * 32,
     "inferences": 9,
@@ -40,6 +45,9 @@ def slot(digest: str | None, **changes: Any) -> dict[str, Any]:
         "windows_waiting": 0,
         "sink_errors": 0,
         "shadow": None,
+        "latency_us": {"p50": 5.0, "p95": 3100.0, "p99": 4000.0},
+        "latency_counts": LATENCY.tolist(),
+        "latency_sum_ns": 1_015_000,
         **changes,
     }
 
@@ -62,7 +70,7 @@ def test_every_line_is_a_comment_or_a_sample() -> None:
     lines = text.splitlines()
     samples = [one for one in lines if not one.startswith("# ")]
     assert [one for one in samples if not SAMPLE.fullmatch(one)] == []
-    named = [one.split("{")[0].split(" ")[0] for one in samples]
+    named = [PART.sub("", one.split("{")[0].split(" ")[0]) for one in samples]
     declared = [one.split(" ")[2] for one in lines if one.startswith("# TYPE ")]
     assert len(declared) == len(set(declared))
     assert list(dict.fromkeys(named)) == declared
@@ -81,11 +89,29 @@ def test_values_carry_their_slot_and_unit() -> None:
     assert 'model="a \\"b\\"\\\\c\\n"' in lines
 
 
+def test_latencies_are_a_cumulative_histogram_in_seconds() -> None:
+    text = format_metrics(status(a=slot("ab" * 32)))
+    found = re.findall(r'_bucket\{slot="a",le="(.*)"\} (\d+)\n', text)
+    counts = [int(count) for _, count in found]
+
+    assert counts == sorted(counts)
+    assert found[0] == ("1e-06", "0")
+    assert found[-1] == ("+Inf", "4")
+    assert dict(found)["8e-06"] == "3"
+    assert 'edge_agent_latency_seconds_sum{slot="a"} 0.001015\n' in text
+    assert 'edge_agent_latency_seconds_count{slot="a"} 4\n' in text
+
+
 def test_the_line_for_the_service_manager_has_the_rate() -> None:
     before = status(main=slot("ab" * 32, model="toy"), other=slot(None))
     after = status(
         2_000_000, main=slot("ab" * 32, model="toy", produced=203), other=slot(None)
     )
 
-    assert summarise(after, before) == "main: toy@abab 50/s other: no model queue=4"
-    assert summarise(after, {}) == "main: toy@abab 0/s other: no model queue=4"
+    assert (
+        summarise(after, before)
+        == "main: toy@abab 50/s p95 3.10 ms other: no model queue=4"
+    )
+    assert (
+        summarise(after, {}) == "main: toy@abab 0/s p95 3.10 ms other: no model queue=4"
+    )
