@@ -19,6 +19,9 @@ _MODULES: Final = {
 }
 
 
+RUNTIMES: Final = tuple(_MODULES)
+
+
 class Backend(Protocol):
     """A loaded model. Tensors are allocated once; not thread-safe."""
 
@@ -29,6 +32,10 @@ class Backend(Protocol):
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, batch first."""
+
+    @property
+    def kernels(self) -> str:
+        """What really computes, in words: ``XNNPACK``, ``CPUExecutionProvider``."""
 
     def infer(self, data: Float32) -> Float32:
         """Run the model once.
