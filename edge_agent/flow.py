@@ -146,10 +146,11 @@ class Observer(Protocol):
             stream: As in ``Chunk``.
             is_start: Whether the first of ``rows`` is the first of its stream.
             rows: float32 [n, C], the rows that no earlier inference held. Large frames
-                are not copied: nobody writes to them any more.
+                may be kept instead of copied: nobody writes to them any more.
             times_us: int64 [n], their event times, never decreasing; one number where
                 all are alike.
-            output: float32 [K], or None where the inference failed.
+            output: float32 [K], or None where the inference failed; nobody writes to
+                it any more.
             latency_ns: What the inference took.
         """
 

@@ -19,6 +19,9 @@ _MODULES: Final = {
 }
 
 
+RUNTIMES: Final = tuple(_MODULES)
+
+
 class Backend(Protocol):
     """A loaded model. Tensors are allocated once; not thread-safe."""
 

@@ -7,6 +7,7 @@ allocate on every call. Integer inputs and outputs are scaled here, saturating, 
 callers see float32 only.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,12 +39,18 @@ class InterpreterBackend:
                 f"found {len(inputs)} and {len(outputs)}"
             )
             raise BackendError(msg, next_step="build the bundle with edge-convert")
-        self._interpreter = interpreter
+        self._set = interpreter.set_tensor
+        self._invoke = interpreter.invoke
+        self._get = interpreter.get_tensor
         self._runtime = runtime
         self._input = inputs[0]
         self._output = outputs[0]
         self._input_index = int(self._input["index"])
         self._output_index = int(self._output["index"])
+        is_float = self._input["dtype"] == np.float32
+        shape = self.input_shape
+        self._scaled = None if is_float else np.empty(shape, dtype=np.float32)
+        self._zeros = np.zeros(0 if is_float else math.prod(shape), dtype=np.float32)
         operators = interpreter._get_ops_details()  # noqa: SLF001 - no public way to ask
         is_delegated = any(one["op_name"] == "DELEGATE" for one in operators)
         self._kernels = "XNNPACK" if is_delegated else "builtin"
@@ -65,30 +72,44 @@ class InterpreterBackend:
         return self._kernels
 
     def infer(self, data: Float32) -> Float32:
-        """Run the model once; see ``Backend.infer``."""
+        """Run the model once; see ``Backend.infer``.
+
+        An integer input has no place for a value that is not finite: the output is then
+        NaN, as a float model's would be.
+        """
         try:
             if self._plain:
-                self._interpreter.set_tensor(self._input_index, data)
-                self._interpreter.invoke()
-                result: Float32 = self._interpreter.get_tensor(self._output_index)
+                self._set(self._input_index, data)
+                self._invoke()
+                result: Float32 = self._get(self._output_index)
                 return result
-            self._interpreter.set_tensor(self._input_index, self._quantized(data))
-            self._interpreter.invoke()
-            return self._real(self._interpreter.get_tensor(self._output_index))
+            if self._scaled is None:
+                self._set(self._input_index, data)
+            elif self._is_finite(data):
+                self._set(self._input_index, self._quantize(data, self._scaled))
+            else:
+                return np.full(self.output_shape, np.nan, dtype=np.float32)
+            self._invoke()
+            return self._real(self._get(self._output_index))
         except _FAILURES as error:
             msg = f"{self._runtime}: {error}"
             raise BackendError(msg) from error
 
-    def _quantized(self, data: Float32) -> np.ndarray:
-        kind = np.dtype(self._input["dtype"])
-        if kind == np.float32:
-            return data
+    def _is_finite(self, data: Float32) -> bool:
+        with np.errstate(invalid="ignore"):  # 0 times infinity is NaN, and no surprise
+            return math.isfinite(data.reshape(-1).dot(self._zeros))
+
+    def _quantize(self, data: Float32, scaled: Float32) -> np.ndarray:
+        """Return ``data`` as the input's integers, saturating, by way of ``scaled``."""
         scale, zero_point = self._input["quantization"]
+        kind = self._input["dtype"]
         limits = np.iinfo(kind)
-        with np.errstate(over="ignore"):  # what is too large saturates below
-            levels = np.rint(np.nan_to_num(data) / scale) + zero_point
-        result: np.ndarray = np.clip(levels, limits.min, limits.max).astype(kind)
-        return result
+        with np.errstate(over="ignore"):  # what overflows saturates all the same
+            np.divide(data, np.float32(scale), out=scaled)
+        np.rint(scaled, out=scaled)
+        np.add(scaled, np.float32(zero_point), out=scaled)
+        np.clip(scaled, limits.min, limits.max, out=scaled)
+        return scaled.astype(kind)
 
     def _real(self, data: np.ndarray) -> Float32:
         if data.dtype == np.float32:

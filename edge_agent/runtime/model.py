@@ -22,6 +22,7 @@ from typing import Final
 
 import numpy as np
 
+from edge_agent.device import load_builder_keys
 from edge_agent.errors import BackendError, ModelError
 from edge_agent.flow import Float32, Grid, ModelCard
 from edge_agent.runtime.backend import Backend, find_backend
@@ -34,8 +35,10 @@ from edge_contract.golden import GoldenResult, compare
 from edge_contract.manifest import Manifest, Variant
 from edge_contract.profile import ReferenceProfile
 from edge_contract.signing import parse_public_key
-from edge_contract.steps import apply_post, apply_pre, check_post, check_pre
+from edge_contract.steps import apply_pre, check_post, check_pre, compile_post
+from edge_contract.steps.post import PostStep
 
+_FLOAT32: Final = np.dtype(np.float32)
 _BY_VALUE: Final = ("vector", "series")
 _DIMENSIONS: Final = {"vector": 1, "series": 2, "image": 3}
 
@@ -80,6 +83,10 @@ class Model:
         if self.is_series:
             return Grid(shape[0], self.manifest.input.hop or shape[0], shape[1])
         return Grid(1, 1, math.prod(shape))
+
+    @cached_property
+    def _post(self) -> tuple[PostStep, ...]:
+        return compile_post(self.manifest.post)
 
     @cached_property
     def rows_shape(self) -> tuple[int, int]:
@@ -141,13 +148,13 @@ class Model:
             BackendError: Another shape, or no numbers.
         """
         shape = self.input_shape
+        if type(data) is np.ndarray and data.dtype is _FLOAT32 and data.shape == shape:
+            return data
         try:
             frame = np.asarray(data, dtype=np.float32)
         except (TypeError, ValueError) as error:
             msg = f"model {self.manifest.name}: expected numbers, found {error}"
             raise BackendError(msg, next_step="feed an array of float32") from error
-        if frame.shape == shape:
-            return frame
         if frame.shape not in {shape[1:], (1, math.prod(shape))}:
             msg = (
                 f"model {self.manifest.name}: expected an input of shape "
@@ -165,11 +172,11 @@ class Model:
         if self.manifest.pre:
             data = apply_pre(self.manifest.pre, data)
             data = data.reshape(self.manifest.input.shape)
-        raw = self.backend.infer(data).reshape(1, -1)
-        if self.manifest.post:
-            raw = apply_post(self.manifest.post, raw)
-        outputs: Float32 = raw[0]
-        return outputs
+        raw = self.backend.infer(data)
+        output = raw[0] if raw.ndim == 2 else raw.reshape(-1)
+        for step in self._post:
+            output = step(output)
+        return output
 
     def warm(self) -> None:
         """Run once on zeros, so that the first real frame does not pay for it."""
@@ -183,15 +190,18 @@ def load(
     allow_unsigned: bool = False,
     threads: int = 1,
     device_profile: str = AUTO,
+    state_dir: str | PathLike[str] | None = None,
 ) -> Model:
     """Load a bundle for inference.
 
     Args:
         path: A bundle file.
         trust: Public key files (PEM); one of them must have signed the bundle.
+            Without any, the builder of the enrolment in ``state_dir`` must have.
         allow_unsigned: Load without asking who made the bundle.
         threads: Threads that one inference may use.
         device_profile: Which variant to take; ``auto`` looks at the machine.
+        state_dir: The state folder of an enrolled agent.
 
     Raises:
         EdgeError: Not a bundle, not trusted, or nothing in it can run here.
@@ -199,7 +209,7 @@ def load(
     """
     with Bundle.open(Path(path)) as bundle:
         if not allow_unsigned:
-            _check_trust(bundle, trust)
+            _check_trust(bundle, trust, state_dir)
         return load_bundle(bundle, threads=threads, device_profile=device_profile)
 
 
@@ -263,16 +273,25 @@ def prove(model: Model, bundle: Bundle) -> None:
         raise ModelError(msg, next_step="check the runtime's version on this device")
 
 
-def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:
+def _check_trust(
+    bundle: Bundle,
+    trust: Sequence[str | PathLike[str]],
+    state_dir: str | PathLike[str] | None,
+) -> None:
     if not trust and not bundle.is_signed:
         msg = f"bundle {bundle.path.name}: it is unsigned"
         raise BundleUnsignedError(
             msg, next_step="sign it, or say allow_unsigned=True (--allow-unsigned)"
         )
+    if not trust and state_dir is not None:
+        bundle.verify_signature(load_builder_keys(Path(state_dir)))
+        return
     if not trust:
         msg = f"bundle {bundle.path.name}: no key is given to verify its signature"
         raise BundleUnsignedError(
-            msg, next_step="name the builder's public key with trust= (--trust)"
+            msg,
+            next_step="name the builder's public key with trust= (--trust), or the "
+            "enrolled agent's folder with state_dir= (--config)",
         )
     keys = [parse_public_key(Path(one).read_bytes()) for one in trust]
     bundle.verify_signature(keys)

@@ -8,6 +8,7 @@ none fails and none waits for a load. The model before stays loaded until the ne
 ready to be offered again.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,6 +63,7 @@ class Session:
     ) -> None:
         self._observer = observer
         self._clock = clock
+        self._wall_us = clock.wall_us
         self._watchers = tuple(watchers)
         self._lock = threading.Lock()
         self._served = threading.Event()
@@ -90,6 +92,11 @@ class Session:
         """The model that serves now; None while none does."""
         model = self.model
         return None if model is None else model.card
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an inference is under way, or a swap."""
+        return self._lock.locked()
 
     def offer(self, model: Model | None, timeout_seconds: float | None = None) -> bool:
         """Serve ``model`` from the next inference on; None: serve none.
@@ -134,13 +141,13 @@ class Session:
             if model is None:
                 msg = "inference: expected a model to serve, found none"
                 raise ModelError(msg, next_step="load one, or wait for the update")
-            now_us = self._now_us()
+            now_us = self._wall_us() if self._task_us is None else self._now_us()
             try:
                 data = model.check_frame(frame)
             except BackendError as error:
                 return Result(request_id, now_us, model.digest, None, str(error))
             output, error_text, latency_ns = self._run(model, data)
-            rows = data.reshape(model.rows_shape)
+            rows = data if data.ndim == 2 else data.reshape(model.rows_shape)
             self._observer.record(
                 SERVICE_STREAM, model.is_series, rows, now_us, output, latency_ns
             )
@@ -170,8 +177,9 @@ class Session:
             self._task_us, self._task_seen_us = time_us, self._clock.monotonic_us()
             data = task.data.reshape(model.input_shape)
             output, error, latency_ns = self._run(model, data)
+            times_us = time_us if len(task.times_us) == 1 else task.times_us
             self._observer.record(
-                task.stream, task.is_start, task.rows, task.times_us, output, latency_ns
+                task.stream, task.is_start, task.rows, times_us, output, latency_ns
             )
             self.raw_bytes += task.rows.nbytes
         result = Result(task.id, time_us, model.digest, output, error)
@@ -190,7 +198,7 @@ class Session:
         else:
             latency_ns = time.perf_counter_ns() - start_ns
             # 0 times a value that is not finite is NaN; one call for all of them.
-            if output.dot(model.zeros) == 0:
+            if math.isfinite(output.dot(model.zeros)):
                 self.finite += 1
                 return output, None, latency_ns
             error = NOT_FINITE
@@ -199,16 +207,14 @@ class Session:
         return None, error, time.perf_counter_ns() - start_ns
 
     def _now_us(self) -> int:
-        """Return the event time of a frame that comes without one.
+        """Return the event time of a frame that comes without one, beside a source.
 
-        Where a source gives event time, a clock of its own would have the two close
-        each other's windows: such a frame is as old as the source's last row, or as
-        much younger as the source has been silent for long.
+        A clock of its own would have the two close each other's windows: such a frame
+        is as old as the source's last row, or as much younger as the source has been
+        silent for long.
         """
-        if self._task_us is None:
-            return self._clock.wall_us()
         silent_us = self._clock.monotonic_us() - self._task_seen_us
-        return self._task_us + (silent_us if silent_us > LIVE_US else 0)
+        return (self._task_us or 0) + (silent_us if silent_us > LIVE_US else 0)
 
     def _prepare(self, model: Model | None) -> Callable[[], None]:
         if model is None:

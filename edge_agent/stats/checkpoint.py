@@ -23,6 +23,7 @@ from edge_agent.errors import StateError
 from edge_agent.stats.accumulator import RELEASE_BYTES, Window
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import CanonicalError, WindowError
+from edge_contract.operations import Operations, decode_operations, encode_operations
 from edge_contract.varint import decode_counts, encode_counts
 from edge_contract.window import WindowStatistics
 
@@ -180,6 +181,7 @@ def _window_to_wire(window: Window) -> dict[int, Any]:
         5: [sums.rows, sums.inferences, sums.failed, len(sums.counts)],
         6: encode_counts(sums.counts),
         7: sums.mean.astype("<f8").tobytes() + sums.m2.astype("<f8").tobytes(),
+        8: encode_operations(window.operations),
     }
 
 
@@ -198,4 +200,6 @@ def _window_from_wire(wire: dict[int, Any]) -> Window:
         mean=moments[0],
         m2=moments[1],
     )
-    return Window(wire[1], wire[2], wire[3], sums)
+    # Operations came later: what an older agent kept has none.
+    operations = decode_operations(wire[8]) if 8 in wire else Operations()
+    return Window(wire[1], wire[2], wire[3], sums, operations)

@@ -21,14 +21,24 @@ from typing import Final, Protocol
 from edge_agent.clock import Clock
 from edge_agent.errors import AgentError
 from edge_agent.flow import Float32, Gauges, Grid, Int64
-from edge_agent.stats.accumulator import RELEASE_BYTES, Accumulator, Window, with_lost
+from edge_agent.stats.accumulator import (
+    RELEASE_BYTES,
+    Accumulator,
+    Window,
+    with_lost,
+    with_operations,
+)
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
-from edge_agent.stats.ring import Ring
+from edge_agent.stats.meter import Meter
+from edge_agent.stats.ring import Ring, Slot
 from edge_contract.messages import UpMessage
+from edge_contract.operations import Operations, encode_operations
 from edge_contract.profile import Layout, ReferenceProfile
 from edge_contract.window_report import WindowReport, encode_blocks
 
 MAX_BACKLOG: Final = 1024
+COUNT_SECONDS: Final = 1.0
+THINNED_US: Final = 50_000
 _LOG = logging.getLogger(__name__)
 
 
@@ -92,10 +102,11 @@ class StatisticsKeeper:
     ) -> None:
         self._ledger = ledger
         self._counter = counter
+        self._cell = counter.cell
         self._clock = clock
         self._window_us = periods.window_us
         self._interval_us = periods.checkpoint_us
-        self._gauges = gauges
+        self._meter = Meter(gauges, clock)
         stored = ledger.load_checkpoint()
         found = Checkpoint() if stored is None else Checkpoint.decode(stored)
         recovered = recover(found, counter.value)
@@ -108,12 +119,17 @@ class StatisticsKeeper:
         is_open = 0 if self._resumable is None else self._resumable.produced
         self._closed_total = recovered.produced - recovered.lost - is_open
         self._stored_windows = recovered.closed_windows
+        self._latency = Operations().latency
+        self._latency_ns = 0
         self._backlog: deque[tuple[Window, int]] = deque()
         self._in_hand: Window | None = None  # the ledger has it; do not forget it
         # The one that is counted, and those that it was switched to since.
         self._lane: _Lane | None = None
         self._next: deque[_Lane] = deque()
-        self._ring: Ring | None = None
+        self._held: deque[Slot] | None = None
+        self._most = 0
+        self._is_thinned = False
+        self._seen_us = 0
         self._end_us = 0
         self._lock = threading.RLock()  # held for counting: never for long
         self._storing = threading.RLock()  # held for the ledger; taken first
@@ -143,8 +159,23 @@ class StatisticsKeeper:
         with self._lock:
             return self._produced - self._closed_total
 
+    @property
+    def latency(self) -> tuple[Int64, int]:
+        """Latencies of all inferences since the start, by bucket, and their sum in ns.
+
+        See ``edge_contract.operations`` for the buckets.
+        """
+        with self._lock:
+            lane = self._lane
+            is_open = None if lane is None else lane.accumulator.open_window
+            found = self._latency
+            if is_open is not None:
+                found = found + is_open.operations.latency
+            return found, self._latency_ns
+
     def start(self) -> None:
         """Start the counting thread."""
+        self._meter.sample()
         self._thread.start()
 
     def prepare(
@@ -163,17 +194,14 @@ class StatisticsKeeper:
         accumulator = Accumulator(
             profile, release[:RELEASE_BYTES], self._window_us, self._closed, reduce
         )
-        ring = Ring(
-            grid.length,
-            grid.features,
-            profile.output_width,
-            is_lent=reduce is not None,
-        )
+        ring = Ring(grid.length, grid.features, profile.output_width)
         lane = _Lane(ring, accumulator)
 
         def switch() -> None:
             self._next.append(lane)
-            self._ring = ring
+            self._held = ring.held
+            self._is_thinned = reduce is not None
+            self._most = ring.slots if self._is_thinned else ring.slots // 2
             self._wake_up()
 
         return switch
@@ -181,27 +209,42 @@ class StatisticsKeeper:
     def record(
         self,
         stream: str,
-        is_start: bool,  # noqa: FBT001 - ditto
+        is_start: bool,  # noqa: FBT001 - see Observer.record
         rows: Float32,
         times_us: Int64 | int,
         output: Float32 | None,
         latency_ns: int,
     ) -> None:
         """Copy one inference of the bound release into the ring."""
-        ring = self._ring
-        if ring is None:
+        held = self._held
+        if held is None:
             msg = "observations need a bound release"
             raise RuntimeError(msg)
-        held = ring.head - ring.tail
-        if held >= ring.slots:
-            with self._lock:
-                self._count()
+        if len(held) >= self._most:
+            self._make_room()
+        last_us = times_us if isinstance(times_us, int) else int(times_us[-1])
+        seen = self._thinned(rows, last_us) if self._is_thinned else rows.copy()
         self._produced += 1
-        self._counter.cell[0] = self._produced
-        ring.put(stream, is_start, rows, times_us, output, latency_ns)
-        last_us = times_us if isinstance(times_us, int) else times_us[-1]
-        if not self._is_woken and (last_us >= self._end_us or held * 2 > ring.slots):
+        self._cell[0] = self._produced
+        held.append((stream, is_start, seen, times_us, output, latency_ns))
+        if last_us >= self._end_us and not self._is_woken:
             self._wake_up()
+
+    def _thinned(self, rows: Float32, time_us: int) -> Float32 | None:
+        """Return a large frame as it is, one every ``THINNED_US`` of event time."""
+        if 0 <= time_us - self._seen_us < THINNED_US:
+            return None
+        self._seen_us = time_us
+        return rows
+
+    def _make_room(self) -> None:
+        """Count here and now, all at once.
+
+        A counting thread would share the interpreter's lock with the hot path all the
+        while, and slow many inferences instead of one.
+        """
+        with self._lock:
+            self._count()
 
     def flush(self) -> None:
         """Count all that was recorded, and store the windows that closed."""
@@ -236,11 +279,12 @@ class StatisticsKeeper:
         due_us = self._clock.monotonic_us() + self._interval_us
         while not self._stopping:
             left_us = due_us - self._clock.monotonic_us()
-            self._wake.wait(max(0.0, left_us / 1e6))
+            self._wake.wait(min(max(0.0, left_us / 1e6), COUNT_SECONDS))
             self._wake.clear()
             self._is_woken = False
             self.flush()
             if self._clock.monotonic_us() >= due_us:
+                self._meter.sample()
                 self.checkpoint()
                 due_us += self._interval_us
 
@@ -250,7 +294,7 @@ class StatisticsKeeper:
 
     def _count(self) -> None:
         """Count all that was recorded, and follow the switches; the lock is held."""
-        lanes = len(self._next)  # those of the rows that ``blocks`` is about to give
+        lanes = len(self._next)  # what comes later has rows that come later
         self._count_lane()
         for _ in range(lanes):
             if self._lane is not None:
@@ -265,12 +309,16 @@ class StatisticsKeeper:
 
     def _count_lane(self) -> None:
         if self._lane is not None:
-            for block in self._lane.ring.blocks():
+            block = self._lane.ring.take()
+            if block is not None:
+                self._latency_ns += int(block.latencies_ns.sum())
                 self._lane.accumulator.add(block)
 
     def _closed(self, window: Window) -> None:
-        window = with_lost(window, self._lost)
+        self._latency = self._latency + window.operations.latency
+        window = with_operations(with_lost(window, self._lost), self._meter.operations)
         self._lost = 0
+        self._meter.restart()
         if window.produced == 0 and window.statistics.rows == 0:
             return
         self._closed_total += window.produced
@@ -334,6 +382,8 @@ class StatisticsKeeper:
         window = self._resumable
         if self._lane is not None:
             window = self._lane.accumulator.open_window
+            if window is not None:
+                window = with_operations(window, self._meter.operations)
         counted = 0 if window is None else window.produced
         return Checkpoint(
             self._closed_total + counted + self._lost,
@@ -344,6 +394,7 @@ class StatisticsKeeper:
 
     def _report_builder(self, window: Window) -> Callable[[bytes, int], UpMessage]:
         counts, moments = encode_blocks(window.statistics)
+        operations = encode_operations(window.operations)
         monotonic_us = self._clock.monotonic_us()
         clock_synced = self._clock.is_synced()
 
@@ -365,6 +416,7 @@ class StatisticsKeeper:
                 covers=(),
                 count_block=counts,
                 moment_block=moments,
+                operation_block=operations,
             )
 
         return build

@@ -7,6 +7,7 @@ from edge_contract.steps.parameters import StepSpec
 from edge_contract.steps.post import (
     apply_post,
     check_post,
+    compile_post,
     decision_rule,
     observed_steps,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "apply_pre",
     "check_post",
     "check_pre",
+    "compile_post",
     "decision_rule",
     "observed_steps",
     "source_shape",

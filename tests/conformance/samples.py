@@ -28,6 +28,7 @@ from edge_contract.messages import (
     Want,
     encode_message,
 )
+from edge_contract.operations import Operations, count_latencies, encode_operations
 from edge_contract.profile import (
     FeatureReference,
     OutputReference,
@@ -139,6 +140,20 @@ def reference_trees() -> ReferenceModel:
     return ReferenceModel(2, body, "pair")
 
 
+def operations() -> Operations:
+    """Three latencies, and all that a device can tell."""
+    return Operations(
+        latency=count_latencies(np.array([900, 5_000, 10**12], np.int64)),
+        elapsed_ms=300_000,
+        queue=0,
+        rss_kib=41_000,
+        cpu_permille=130,
+        temperature=-5,
+        is_throttled=True,
+        disk_free_mib=12_000,
+    )
+
+
 def all_vectors() -> dict[str, bytes]:
     """Return every golden byte string by name."""
     keys = DeviceKeys.from_device_key(derive_device_key(MASTER_KEY, "watch-3", 2), 2)
@@ -176,8 +191,12 @@ def all_vectors() -> dict[str, bytes]:
         tolerances={"int8": Tolerance("lsb", 0.0078125, 0.05)},
     )
     body = window_report().encode()
+    block = encode_operations(operations())
     return {
         **{f"message-{name}": encode_message(one) for name, one in messages.items()},
+        "message-window-operations": replace(
+            window_report(), operation_block=block
+        ).encode(),
         "cbor": encode_cbor({1: [True, None, -(2**63)], 24: b"\0", "k": "é"}),
         "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
         "profile": profile().encoded,

@@ -14,6 +14,7 @@ RULES = {
     "golden": "golden",
     "reference-linear": "reference-model",
     "reference-trees": "reference-model",
+    "message-window-operations": "window",
     **{
         f"message-{rule}": rule
         for rule in (

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,18 @@ def test_the_envelope_opens_to_the_window_and_its_statistics() -> None:
     assert statistics.counts[profile.layout.repeat].tolist() == [0, 1]
     assert statistics.counts[profile.layout.classes].tolist() == [0, 1]
     np.testing.assert_allclose(statistics.mean, [-2.25, 7 / 3], rtol=1e-6)
+
+
+def test_a_window_tells_how_the_device_fared() -> None:
+    report = WindowReport.decode(read("message-window-operations"))
+    found = report.operations()
+
+    assert found is not None
+    assert np.flatnonzero(found.latency).tolist() == [0, 10, 97]
+    assert found.latency.sum() == 3
+    scalars = [getattr(found, one.name) for one in fields(found)[1:]]
+    assert scalars == [300_000, 0, 41_000, 130, -5, True, 12_000]
+    assert WindowReport.decode(read("message-window")).operations() is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,12 @@ from edge_contract.messages import (
     decode_state,
     decode_up,
 )
+from edge_contract.operations import (
+    BUCKETS,
+    Operations,
+    decode_operations,
+    encode_operations,
+)
 from edge_contract.profile import ReferenceProfile
 from edge_contract.reference_model import ReferenceModel
 from edge_contract.topics import DOWN_KINDS, UP_KINDS, parse_topic
@@ -37,7 +44,8 @@ Decoder = Callable[[bytes], object]
 
 
 def decode_window(data: bytes) -> object:
-    return WindowReport.decode(data).statistics(PROFILE)
+    report = WindowReport.decode(data)
+    return report.operations(), report.statistics(PROFILE)
 
 
 def decode_and_run(data: bytes) -> object:
@@ -59,6 +67,7 @@ DECODERS: dict[str, Decoder] = {
     "state": decode_state,
     "announce": decode_announce,
     "window statistics": decode_window,
+    "operations": decode_operations,
     **{f"up {kind}": partial(decode_up, kind) for kind in UP_KINDS},
     **{f"down {kind}": partial(decode_down, kind) for kind in DOWN_KINDS},
 }
@@ -133,7 +142,7 @@ def test_edited_real_bytes(
     survive(DECODERS[name], bytes(data[: len(data) - cut % 3]))
 
 
-@given(fields=st.dictionaries(st.sampled_from([1, 2, *range(10, 23)]), VALUES))
+@given(fields=st.dictionaries(st.sampled_from([1, 2, *range(10, 24)]), VALUES))
 def test_window_reports_with_any_field_replaced(fields: dict[int, object]) -> None:
     statistics = make_statistics(PROFILE, 20)
     body: dict[int, object] = {
@@ -174,6 +183,37 @@ def test_reference_trees_with_any_array_edited(
     wire[6][name + 1] = bytes(array)
     wire[6][0] = outputs or wire[6][0]
     survive(decode_and_run, encode_cbor(wire))
+
+
+@given(
+    latency=st.lists(st.integers(0, 2**40), min_size=BUCKETS, max_size=BUCKETS),
+    numbers=st.tuples(*[st.none() | st.integers(0, 2**50)] * 4),
+    temperature=st.none() | st.integers(-100, 1000),
+    throttled=st.none() | st.booleans(),
+)
+def test_operations_survive_their_block(
+    latency: list[int],
+    numbers: tuple[int | None, ...],
+    temperature: int | None,
+    throttled: bool | None,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
+    queue, rss_kib, cpu_permille, disk_free_mib = numbers
+    operations = Operations(
+        np.array(latency, dtype=np.int64),
+        7,
+        queue=queue,
+        rss_kib=rss_kib,
+        cpu_permille=cpu_permille,
+        temperature=temperature,
+        is_throttled=throttled,
+        disk_free_mib=disk_free_mib,
+    )
+
+    found = decode_operations(encode_operations(operations))
+
+    for one in fields(operations):
+        expected = getattr(operations, one.name)
+        np.testing.assert_array_equal(getattr(found, one.name), expected)
 
 
 @given(payload=st.binary(max_size=300), aad=st.text(max_size=40))

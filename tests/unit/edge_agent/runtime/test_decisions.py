@@ -15,13 +15,14 @@ from edge_agent.runtime.session import Session
 from tests.support.agent_doubles import ListObserver, ListSink, ListSource, ManualClock
 from tests.support.bundles import ModelRecipe, make_bundle
 
+SOFTMAX = {"step": "softmax"}
 MEAN = {"step": "smoothing", "method": "mean", "results": "2"}
 NEVER = {"step": "threshold", "at": "2"}
 
 
 def make_model(folder: Path, *post: dict[str, str], seed: int = 0) -> Model:
     path = folder / f"{seed}.bundle"
-    make_bundle(path, ModelRecipe(observe="vector", post=post, seed=seed))
+    make_bundle(path, ModelRecipe(observe="vector", post=(SOFTMAX, *post), seed=seed))
     return load(path, allow_unsigned=True)
 
 

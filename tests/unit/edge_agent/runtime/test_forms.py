@@ -97,11 +97,13 @@ def test_values_beyond_an_integer_inputs_range_saturate() -> None:
     backend = find_backend("litert").load_model(
         int8_input_model(6, scale=0.1, zero_point=-28), threads=1
     )
-    given = [[1e9, -1e9, np.inf, -np.inf, np.nan, 0.5]]
-    found = backend.infer(np.array(given, dtype=np.float32))
-    # int8 from -128 to 127 stands for -10 to 15.5; what is missing counts as 0.
-    expected = [15.5, -10.0, 15.5, -10.0, 0.0, 0.5]
-    assert found[0].tolist() == pytest.approx(expected)
+    given = np.array([[1e9, -1e9, 3e38, -3e38, 20, 0.5]], dtype=np.float32)
+    # int8 from -128 to 127 stands for -10 to 15.5.
+    expected = [15.5, -10.0, 15.5, -10.0, 15.5, 0.5]
+    assert backend.infer(given)[0].tolist() == pytest.approx(expected)
+    for nothing in (np.nan, np.inf, -np.inf):
+        given[0, 2] = nothing
+        assert np.isnan(backend.infer(given)).all()
 
 
 def test_a_newer_runtime_than_installed_is_said(tmp_path: Path) -> None:
@@ -123,3 +125,19 @@ def test_a_wrong_shape_is_the_backends_error(tmp_path: Path) -> None:
     model = loaded(tmp_path, FORMS["onnx"])
     with pytest.raises(BackendError, match="ONNX Runtime"):
         model.backend.infer(np.zeros((1, 3, 2), dtype=np.float32))
+
+
+@pytest.mark.benchdata
+def test_an_integer_model_saturates_and_lets_nothing_missing_pass(
+    benchdata: Path,
+) -> None:
+    model = benchdata / "mlperf_tiny" / "kws" / "kws_ref_model.tflite"
+    backend = find_backend("litert").load_model(model.read_bytes(), threads=1)
+    frame = np.full(backend.input_shape, 1e30, dtype=np.float32)
+    top = np.full(backend.input_shape, 1e4, dtype=np.float32)
+
+    np.testing.assert_array_equal(backend.infer(frame), backend.infer(top))
+    frame[0, 3, 3, 0] = np.nan
+
+    assert np.isnan(backend.infer(frame)).all()
+    assert np.isfinite(backend.infer(top)).all()

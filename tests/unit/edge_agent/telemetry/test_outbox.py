@@ -15,6 +15,7 @@ from edge_agent.errors import OutboxError
 from edge_agent.telemetry.outbox import ROW_OVERHEAD_BYTES, Outbox, is_marked
 from edge_agent.telemetry.publisher import BULK_LANE, URGENT_LANE
 from edge_contract.messages import Event, Reply, UpMessage, encode_message
+from edge_contract.operations import Operations, count_latencies, encode_operations
 from edge_contract.window_report import WindowReport
 from tests.support.manual_clock import ManualClock
 from tests.support.small_profile import small_profile, some_statistics, window_builder
@@ -136,6 +137,26 @@ def test_lowest_seq_counts_what_a_merged_row_covers(path: Path) -> None:
     (report,) = (one for one in windows_of_all(outbox) if 1 in one.covers)
     assert report.seq > 2
     assert outbox.lowest_seq == 1
+    outbox.close()
+
+
+def test_merging_keeps_how_the_device_fared(path: Path) -> None:
+    outbox = Outbox(path, 100, ManualClock())
+    outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
+    for number in range(4):
+        latency = count_latencies(np.array([5_000 << number], np.int64))
+        block = encode_operations(
+            Operations(latency, 10, queue=number, disk_free_mib=9 - number)
+        )
+        builder = window_builder(PROFILE, number, operation_block=block * (number < 3))
+        outbox.close_window(SLOT, builder, b"")
+
+    (report,) = windows_of_all(outbox)
+    found = report.operations()
+
+    assert found is not None
+    assert (found.latency.sum(), found.elapsed_ms) == (3, 30)
+    assert (found.queue, found.disk_free_mib, found.rss_kib) == (2, 7, None)
     outbox.close()
 
 

@@ -13,6 +13,7 @@ from edge_agent.cli import main
 from tests.support.bundles import ModelRecipe, make_bundle
 
 ROWS = 64
+SOFTMAX = {"step": "softmax"}
 NEVER = {"step": "threshold", "at": "2"}
 MEAN = {"step": "smoothing", "method": "mean", "results": "3"}
 
@@ -73,7 +74,9 @@ def test_decisions_do_not_reach_the_windows(
     tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = replay(tmp_path, recording, capsys, ModelRecipe())
-    decided = replay(tmp_path, recording, capsys, ModelRecipe(post=(MEAN, NEVER)))
+    decided = replay(
+        tmp_path, recording, capsys, ModelRecipe(post=(SOFTMAX, MEAN, NEVER))
+    )
 
     assert decided["decided"] == {"": 28}
     assert decided["mean_score"] is None
