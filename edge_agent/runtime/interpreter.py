@@ -85,7 +85,7 @@ class InterpreterBackend:
                 return result
             if self._scaled is None:
                 self._set(self._input_index, data)
-            elif math.isfinite(data.reshape(-1).dot(self._zeros)):
+            elif self._is_finite(data):
                 self._set(self._input_index, self._quantize(data, self._scaled))
             else:
                 return np.full(self.output_shape, np.nan, dtype=np.float32)
@@ -94,6 +94,10 @@ class InterpreterBackend:
         except _FAILURES as error:
             msg = f"{self._runtime}: {error}"
             raise BackendError(msg) from error
+
+    def _is_finite(self, data: Float32) -> bool:
+        with np.errstate(invalid="ignore"):  # 0 times infinity is NaN, and no surprise
+            return math.isfinite(data.reshape(-1).dot(self._zeros))
 
     def _quantize(self, data: Float32, scaled: Float32) -> np.ndarray:
         """Return ``data`` as the input's integers, saturating, by way of ``scaled``."""
