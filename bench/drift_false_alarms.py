@@ -28,10 +28,8 @@ SEEDS = (100,)
 WEEK = 7 * SLOTS_A_DAY
 DEVICES, FEATURES = 1000, 10
 _REFERENCE_ROWS = 6000
-_SCORES = np.array(
-    [-1.86, -1.32, -1.01, -0.78, -0.58, -0.4, -0.24, -0.08]
-    + [0.08, 0.24, 0.4, 0.58, 0.78, 1.01, 1.32, 1.86]
-)
+_HALF = np.array([0.08, 0.24, 0.4, 0.58, 0.78, 1.01, 1.32, 1.86])
+_SCORES = np.concatenate((-_HALF[::-1], _HALF))
 
 
 @dataclass
@@ -66,7 +64,8 @@ def _kolmogorov(statistic: np.ndarray) -> np.ndarray:
         (-1) ** (k - 1) * np.exp(-2 * (k * np.maximum(statistic, 0.2)) ** 2)
         for k in range(1, 20)
     ]
-    return np.clip(2 * np.sum(terms, axis=0), 0, 1)
+    p: np.ndarray = np.clip(2 * np.sum(terms, axis=0), 0, 1)
+    return p
 
 
 def _reject(p: np.ndarray) -> int:

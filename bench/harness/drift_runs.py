@@ -100,6 +100,11 @@ class Run:
         self.kept = KeptWindows()
         self.outcomes: list[Outcome] = []
 
+    def take_tags(self) -> None:
+        """Tell the rule that tags of devices have changed."""
+        self.state.tags = [dict(one) for one in self.fleet.tags]
+        self.rule.tags_changed()
+
     def advance(
         self, slots: int, watch: Callable[[Windows], None] | None = None
     ) -> None:

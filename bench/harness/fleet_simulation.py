@@ -161,6 +161,10 @@ class Fleet:
         self._size = np.where(half, 0.3, 0.1) * plan.has_season
         self._phase = random.uniform(0, 2 * np.pi, (2, plan.features))
 
+    def reseed(self, seed: int) -> None:
+        """Draw from here on from another generator."""
+        self._random = np.random.default_rng([seed, 3])
+
     @property
     def window_sd(self) -> float:
         """Standard deviation of a window's mean around its level, in row sd."""

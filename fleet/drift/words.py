@@ -23,10 +23,7 @@ def describe_scope(devices: int, parameters: DriftParameters) -> str:
             "show a common cause, so each device is judged on its own: there is no "
             "verdict on the world or on a cohort."
         )
-    return (
-        f"{devices} devices report. Each is judged on its own: this version gives no "
-        "verdict on the world or on a cohort."
-    )
+    return f"{devices} devices report."
 
 
 def describe_move(move: MovedFeature) -> str:

@@ -168,14 +168,15 @@ class DeviceJudge:
             one.distance is None or one.distance.passes(parameters.device_gate)
             for one in moves
         )
-        state.judged[device] = Judged(
-            slot,
-            {
+        if material:
+            shifts = {
                 (place[1], feature): move.shift
                 for (feature, place), move in zip(places.items(), moves, strict=True)
-            },
-            provisional=False,
-        )
+            }
+            state.judged[device] = Judged(slot, shifts, provisional=False)
+        else:
+            # Certain and too small to matter: the new level is learnt.
+            relearn(state, device)
         streams = max(int(flags.size), 1)
         return Finding(
             kind="device",

@@ -198,7 +198,10 @@ class FleetRule:
     def _score(self, slot: Slot) -> Real:
         """Return the three channels, float32 [3, F, n]; learn shares on the way."""
         state, devices = self.state, slot.devices
-        state.shape_next[..., devices] += slot.counts
+        if self._is_all(devices):
+            state.shape_next += slot.counts
+        else:
+            state.shape_next[..., devices] += slot.counts
         scores = np.zeros_like(slot.mean)
         for start in range(0, devices.size, BLOCK):
             block = slice(start, start + BLOCK)
