@@ -81,6 +81,11 @@ class KeptWindows:
         ]
         return np.sum(some, axis=0) if some else None
 
+    def accuracy_loss(self, device: int, since: int, until: int) -> float | None:
+        """Return None: simulated fleets have no outputs."""
+        del device, since, until
+        return None
+
 
 class Run:
     """A simulated fleet and its rule, advanced together; a deep copy branches it.

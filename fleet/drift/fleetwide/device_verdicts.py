@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from edge_contract.binning import Float64
+from fleet.drift.accuracy import MATERIAL_LOSS
 from fleet.drift.fleetwide.alarm import find_alarms, lone_threshold
 from fleet.drift.fleetwide.arrays import Bools, Real
 from fleet.drift.fleetwide.evidence import clear, shift_of
@@ -48,6 +49,10 @@ class WindowPool(Protocol):
 
     def sum_counts(self, device: int, since: int, until: int) -> Float64 | None:
         """Return float64 [F, 16] over slots ``since`` to ``until``; None when lost."""
+        ...
+
+    def accuracy_loss(self, device: int, since: int, until: int) -> float | None:
+        """Return the least accuracy lost since a slot, None where not known."""
         ...
 
 
@@ -168,6 +173,8 @@ class DeviceJudge:
             one.distance is None or one.distance.passes(parameters.device_gate)
             for one in moves
         )
+        loss = pool.accuracy_loss(device, change, slot)
+        material |= loss is not None and loss >= MATERIAL_LOSS
         if material:
             shifts = {
                 (place[1], feature): move.shift
@@ -185,6 +192,7 @@ class DeviceJudge:
             slot=slot,
             change_slot=change,
             is_material=material,
+            accuracy_loss=loss,
             run_length_windows=RUN_FACTOR
             * lone_threshold(streams, parameters)
             / streams,

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection
 
-from edge_contract.binning import BINS, Float64
+from edge_contract.binning import Float64, Int64
 from edge_contract.errors import EdgeError
-from edge_contract.profile import ReferenceProfile
+from edge_contract.profile import ReferenceProfile, ValueReference
 from edge_contract.window import check_statistics
+from fleet.drift.accuracy import estimate_accuracy
 from fleet.drift.fleetwide.codec import decode_fleet_state, encode_fleet_state
 from fleet.drift.fleetwide.device_verdicts import relearn
 from fleet.drift.fleetwide.feed import SLOT_US, SlotFeed, Window, slot_of
@@ -62,17 +63,36 @@ class StoredWindows:
 
     def sum_counts(self, device: int, since: int, until: int) -> Float64 | None:
         """Return float64 [F, 16] over slots ``since`` to ``until``; None when lost."""
+        found = self._sum(device, since, until)
+        return None if found is None else self._scale.pad(found).astype(np.float64)
+
+    def accuracy_loss(self, device: int, since: int, until: int) -> float | None:
+        """Return the least accuracy lost since a slot, None where not known."""
+        outputs = self._profile.outputs
+        if isinstance(outputs, ValueReference):
+            return None
+        found = self._sum(device, since, until)
+        if found is None:
+            return None
+        estimate = estimate_accuracy(
+            found[self._profile.layout.confidence],
+            outputs.confidence_counts,
+            outputs.confidence_correct,
+        )
+        return None if estimate is None else estimate.least_loss
+
+    def _sum(self, device: int, since: int, until: int) -> Int64 | None:
         span = (since * SLOT_US, (until + 1) * SLOT_US)
-        total = np.zeros((self._state.features, BINS))
+        layout = self._profile.layout
+        total = np.zeros(layout.size, dtype=np.int64)
         rows = list_windows_between(
             self._connection, self._state.devices[device], self._profile.ref_id, span
         )
         for row in rows:
             try:
-                statistics = statistics_from_columns(row, self._profile.layout)
+                total += statistics_from_columns(row, layout).counts
             except EdgeError:
                 continue
-            total += self._scale.pad(statistics.counts)
         return total if total.any() else None
 
 

@@ -85,7 +85,8 @@ def find_faults(
     run = np.where(over, memory.run[..., devices] + 1, 0)
     memory.run[..., devices] = run
     lasting = run >= _RUNNING
-    saturated = _find_saturation(memory, slot, usual[1])
+    # What a share will name in the next window is not saturation.
+    saturated = _find_saturation(memory, slot, usual[1]) & ~over.any(axis=0)
     found = np.concatenate((lasting, saturated[np.newaxis]))
     clean = learning & ~found.any(axis=(0, 1)) & ~over.any(axis=(0, 1))
     memory.usual[..., devices] += counted * clean

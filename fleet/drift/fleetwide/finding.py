@@ -50,6 +50,7 @@ class Finding:
         streams: How many were judged together.
         run_length_windows: Mean windows between false alarms of this family, at the
             threshold that was passed.
+        accuracy_loss: Least share of right outputs lost, None where not known.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Finding:
     devices: int = 1
     streams: int = 0
     run_length_windows: float = 0.0
+    accuracy_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

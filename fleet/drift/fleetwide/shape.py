@@ -94,8 +94,8 @@ def shape_scores(counts: Real, rows: Real, basis: ShapeBasis, width: Int64) -> R
 def normal_score(share: Real) -> Real:
     """Return the normal quantile (Abramowitz and Stegun 26.2.23, error < 4.5e-4).
 
-    >>> [round(float(x), 2) for x in normal_score(np.array([0.025, 0.5, 0.975]))]
-    [-1.96, 0.0, 1.96]
+    >>> [round(float(x), 2) for x in normal_score(np.array([0.025, 0.4, 0.975]))]
+    [-1.96, -0.25, 1.96]
     """
     tail = np.minimum(share, 1 - share)
     t = np.sqrt(-2 * np.log(tail))

@@ -115,6 +115,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "delay_windows": finding.slot + 1 - finding.change_slot,
         "change_us": finding.change_slot * SLOT_SECONDS * 1_000_000,
         "devices": finding.devices,
+        "estimated_accuracy_loss": finding.accuracy_loss,
         "streams": finding.streams,
         "run_length_windows": _round(finding.run_length_windows),
         "false_alarms": _describe_run_length(finding),

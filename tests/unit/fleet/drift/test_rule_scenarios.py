@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.harness.drift_runs import FIRST_SLOT, Run
+from bench.harness.drift_scenarios import (
+    BRANCH_SLOT,
+    branch,
+    device_and_cohort,
+    found_kinds,
+    nothing,
+    start_run,
+)
+from bench.harness.fleet_simulation import Effect, Fault, Fleet, Plan, Release
+from fleet.drift.fleetwide.codec import decode_fleet_state, encode_fleet_state
+from fleet.drift.fleetwide.finding import Closing, Finding
+from fleet.drift.fleetwide.rule import FleetRule
+
+SMALL = Plan(seed=1, devices=40, features=2, has_season=False, rows=100)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def base() -> Run:
+    run = Run(Fleet(SMALL))
+    run.advance(BRANCH_SLOT)
+    return run
+
+
+def go_on(base: Run, slots: int, **planned: object) -> Run:
+    """Branch the run and let something happen."""
+    run = copy.deepcopy(base)
+    run.fleet.plan = replace(run.fleet.plan, **planned)  # type: ignore[arg-type]
+    run.advance(slots)
+    return run
+
+
+def new_findings(run: Run, base: Run) -> list[tuple[str, str]]:
+    return [
+        (one.kind, one.subject)
+        for one in run.outcomes[len(base.outcomes) :]
+        if isinstance(one, Finding) and one.is_material
+    ]
+
+
+def test_two_quiet_days_are_quiet(base: Run) -> None:
+    assert new_findings(base, Run(Fleet(SMALL))) == []
+
+
+def test_a_device_that_comes_back_is_closed(base: Run) -> None:
+    begin = BRANCH_SLOT + 5
+    there = Effect(begin, (4,), (0,), shift=1.0)
+    back = Effect(begin + 60, (4,), (0,), shift=-1.0)
+
+    run = go_on(base, 300, effects=(there, back))
+
+    assert new_findings(run, base) == [("device", "d00004")]
+    closings = [one for one in run.outcomes if isinstance(one, Closing)]
+    assert closings == [Closing("device", "d00004", "back at its baseline")]
+
+
+@pytest.mark.parametrize("kind", ["missing", "stuck", "saturated", "outside"])
+def test_a_broken_sensor_is_named_within_an_hour(base: Run, kind: str) -> None:
+    fault = Fault(BRANCH_SLOT + 2, 7, 1, kind)  # type: ignore[arg-type]
+
+    run = go_on(base, 20, faults=(fault,))
+
+    (finding,) = [one for one in run.outcomes if isinstance(one, Finding)]
+    assert (finding.kind, finding.subject) == ("sensor_fault", "d00007")
+    assert kind in {move.channel for move in finding.moves}
+    assert {move.feature for move in finding.moves} == {"f1"}
+    assert finding.slot - (FIRST_SLOT + BRANCH_SLOT + 2) <= 12
+
+
+def test_missing_windows_and_outages_stop_nothing(base: Run) -> None:
+    run = go_on(base, 60, gaps=0.5)
+
+    assert new_findings(run, base) == []
+    assert run.state.slot == FIRST_SLOT + BRANCH_SLOT + 59
+
+
+def test_a_harmless_deploy_is_no_verdict(base: Run) -> None:
+    release = Release(BRANCH_SLOT + 3, tuple(range(0, 40, 3)), "r9")
+
+    assert new_findings(go_on(base, 40, releases=(release,)), base) == []
+
+
+def test_a_state_goes_on_from_its_bytes_as_if_nothing_had_happened(base: Run) -> None:
+    effect = Effect(BRANCH_SLOT + 2, (4,), (0,), shift=1.0)
+    through = go_on(base, 40, effects=(effect,))
+    stopped = go_on(base, 9, effects=(effect,))
+    data = encode_fleet_state(stopped.state, [5, 3])
+
+    state, pending = decode_fleet_state(data, 2)
+    stopped.state = state
+    stopped.rule = FleetRule(stopped.scale, state)
+    stopped.advance(31)
+
+    assert pending == [5, 3]
+    assert stopped.outcomes == through.outcomes
+    assert np.array_equal(stopped.state.evidence.log, through.state.evidence.log)
+    assert encode_fleet_state(state, []) == encode_fleet_state(through.state, [])
+
+
+def test_a_new_device_learns_while_the_others_are_judged(base: Run) -> None:
+    run = copy.deepcopy(base)
+    run.state.add_devices(["late"], {"late": {"hw": "h0"}})
+    run.advance(30)
+
+    assert run.rule.yardsticks.ready[0, :40].all()
+    assert not run.rule.yardsticks.ready[0, 40]
+    assert new_findings(run, base) == []
+
+
+def test_fewer_than_eight_devices_are_judged_without_a_world() -> None:
+    run = Run(Fleet(replace(SMALL, devices=6)))
+
+    run.advance(30)
+
+    assert run.outcomes == []
+    assert np.isnan(run.state.season.recent).all()
+
+
+def test_two_causes_at_once_are_both_named() -> None:
+    base = start_run(Plan(seed=4, devices=120, features=2, has_season=False))
+    run, event, _ = branch(base, device_and_cohort, 41)
+    quiet, none, _ = branch(base, nothing, 42)
+
+    assert found_kinds(run) == event.kinds
+    assert found_kinds(quiet) == none.kinds
