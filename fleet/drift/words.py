@@ -23,7 +23,11 @@ def describe_scope(devices: int, parameters: DriftParameters) -> str:
             "show a common cause, so each device is judged on its own: there is no "
             "verdict on the world or on a cohort."
         )
-    return f"{devices} devices report."
+    return (
+        f"{devices} devices report, fewer than {parameters.cohort_devices} under each "
+        "reference profile: each is judged on its own, and there is no verdict on the "
+        "world or on a cohort."
+    )
 
 
 def describe_move(move: MovedFeature) -> str:

@@ -54,11 +54,15 @@ class StoredWindows:
     """The windows of a fleet in the database, summed over slots."""
 
     def __init__(
-        self, connection: Connection, profile: ReferenceProfile, state: FleetState
+        self,
+        connection: Connection,
+        profile: ReferenceProfile,
+        scale: Scale,
+        state: FleetState,
     ) -> None:
         self._connection = connection
         self._profile = profile
-        self._scale = Scale.read(profile)
+        self._scale = scale
         self._state = state
 
     def sum_counts(self, device: int, since: int, until: int) -> Float64 | None:
@@ -156,11 +160,14 @@ class FleetwideEngine:
         if window is None or window.device not in tags:
             self._state.refuse("damaged" if window is None else "revoked")
             return
-        pool = StoredWindows(connection, self._profile, self._state)
+        pool = self._pool(connection)
         for slot in self._feed.take(window, tags[window.device]):
             if slot.devices.size:
                 for outcome in self._rule.advance(slot, pool):
                     self._write(connection, outcome, slot.number)
+
+    def _pool(self, connection: Connection) -> StoredWindows:
+        return StoredWindows(connection, self._profile, self._scale, self._state)
 
     def _read(self, row: Mapping[str, Any]) -> Window | None:
         try:

@@ -21,6 +21,7 @@ from fleet.drift.fleetwide.state import NEVER, FleetState
 
 SLOT_US: Final = SLOT_SECONDS * 1_000_000
 _GRACE = 2
+_LEAST_FLEET = 8  # as many as a fleet has that is judged as a whole
 _MOST_PENDING = 200_000  # windows; then the oldest slot closes whatever is missing
 LATE, AHEAD, MAD = "late", "ahead", "clock"
 
@@ -62,7 +63,9 @@ class SlotFeed:
         self._scale = scale
         self._state = state
         self._pending: dict[int, dict[str, list[Window]]] = {}
-        self._ahead: set[str] = set()
+        self._ahead: set[str] = set()  # devices with windows past the grace
+        self._heard: set[str] = set()  # devices with any window that waits
+        self._known = 0  # devices heard of in a day before the first waiting slot
         self._waiting = 0
 
     @property
@@ -95,7 +98,7 @@ class SlotFeed:
             len(self._ahead) >= self._needed() or self._waiting > _MOST_PENDING
         ):
             closed.append(self._close(min(self._pending)))
-            self._count_ahead()
+            self._count()
         return closed
 
     def put(self, window: Window) -> None:
@@ -104,19 +107,24 @@ class SlotFeed:
         slot = self._pending.setdefault(window.slot, {})
         slot.setdefault(window.device, []).append(window)
         self._waiting += 1
+        self._heard.add(window.device)
         if window.slot < first:
-            self._count_ahead()
+            self._count()
         elif window.slot >= first + _GRACE:
             self._ahead.add(window.device)
 
-    def _count_ahead(self) -> None:
+    def _count(self) -> None:
+        """Count afresh who waits: once a slot, never once a window."""
         first = min(self._pending)
+        self._heard = {device for some in self._pending.values() for device in some}
         self._ahead = {
             device
             for number, devices in self._pending.items()
             if number >= first + _GRACE
             for device in devices
         }
+        seen = self._state.last_seen > first - SLOTS_A_DAY
+        self._known = int(seen.sum())
 
     def _refusal(self, window: Window) -> str:
         if not 0 <= window.slot < 2**31:
@@ -130,10 +138,11 @@ class SlotFeed:
 
     def _needed(self) -> int:
         """Return how many devices must be ahead: half of those heard of in a day."""
-        state = self._state
-        known = int((state.last_seen > state.slot - SLOTS_A_DAY).sum())
-        waiting = {device for slot in self._pending.values() for device in slot}
-        return max(1, (max(known, len(waiting)) + 1) // 2)
+        devices = max(self._known, len(self._heard))
+        if self._state.slot == NEVER and devices < _LEAST_FLEET:
+            # Who speaks first, perhaps with a mad clock, is not the fleet.
+            return _LEAST_FLEET
+        return max(1, (devices + 1) // 2)
 
     def _close(self, number: int) -> Slot:
         columns = []
@@ -147,8 +156,10 @@ class SlotFeed:
         sums = []
         for _, windows in columns:
             total = windows[0].statistics
-            for one in windows[1:]:
-                total = merge(total, one.statistics, layout)
+            # Moments of mad values may overflow; ``read_columns`` bounds them.
+            with np.errstate(over="ignore", invalid="ignore"):
+                for one in windows[1:]:
+                    total = merge(total, one.statistics, layout)
             sums.append(total)
         return Slot(
             number=number,

@@ -100,8 +100,10 @@ class Slot:
     trusted: Bools
 
 
-# A stuck feature has no variance; its logarithm must stay finite.
-LEAST_VARIANCE = 1e-6
+# A stuck feature has no variance; its logarithm must stay finite. And a device may
+# report any number: what is this far away is far away.
+LEAST_VARIANCE, MOST_VARIANCE = 1e-6, 1e12
+_FARTHEST = 1e4
 
 
 def read_columns(
@@ -113,16 +115,20 @@ def read_columns(
     seen = np.maximum(valid, 1)
     mean = np.stack([one.mean for one in windows], axis=1)
     variance = np.stack([one.m2 for one in windows], axis=1) / seen
-    ratio = np.maximum(variance / scale.sd[:, np.newaxis] ** 2, LEAST_VARIANCE)
+    with np.errstate(over="ignore"):
+        ratio = variance / scale.sd[:, np.newaxis] ** 2
+        distance = (mean - scale.mean[:, np.newaxis]) / scale.sd[:, np.newaxis]
+    ratio = np.clip(np.nan_to_num(ratio), LEAST_VARIANCE, MOST_VARIANCE)
+    distance = np.clip(
+        np.where(valid > 0, np.nan_to_num(distance), 0), -_FARTHEST, _FARTHEST
+    )
 
     def counter(part: slice) -> Real:
         return np.stack([one.counts[part] for one in windows], 1).astype(np.float32)
 
     return {
         "rows": valid.astype(np.float32),
-        "mean": np.where(
-            valid > 0, (mean - scale.mean[:, None]) / scale.sd[:, None], 0.0
-        ).astype(np.float32),
+        "mean": distance.astype(np.float32),
         "log_variance": np.log(ratio).astype(np.float32),
         "counts": np.stack([scale.pad(one.counts) for one in windows], axis=2).astype(
             np.float32

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fleet.drift.fleetwide.itemsets import find_common_tags
 from fleet.drift.fleetwide.parameters import SLOTS_A_DAY, SLOTS_AN_HOUR
 from fleet.drift.fleetwide.rule import FleetRule
 from fleet.drift.fleetwide.scale import Scale
@@ -77,6 +78,13 @@ def _describe_scope(state: FleetState, ready: np.ndarray) -> str:
         f"{len(state.devices)} devices are judged together: world, {groups} cohorts "
         "and each device on its own."
     )
+    common = find_common_tags(state.tags, state.judged)
+    if common is not None:
+        names = " and ".join(f"{key}={value}" for key, value in common.items)
+        text += (
+            f" {common.flagged} of {len(state.judged)} devices with a verdict of their "
+            f"own have {names}, as {common.devices} devices do: look there first."
+        )
     learning = int((~ready).sum())
     if learning:
         text += f" {learning} learn a first day; their verdicts are provisional."
