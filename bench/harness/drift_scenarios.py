@@ -25,7 +25,7 @@ from bench.harness.fleet_simulation import (
 )
 from fleet.drift.fleetwide.finding import Finding
 
-HARMLESS_SLOT, BRANCH_SLOT, WATCHED_SLOTS = 500, 590, 160
+HARMLESS_SLOT, BRANCH_SLOT, WATCHED_SLOTS = 500, 590, 120
 _SHARE_TOUCHED, _SHARE_SCALE = 0.3, 0.3
 
 

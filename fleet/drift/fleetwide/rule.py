@@ -107,6 +107,7 @@ class FleetRule:
         """Read the groups again."""
         self._grouping: Grouping = find_groups(self.state, self._parameters.least_group)
         self.state.order = None
+        self._wide.renew(self._yardsticks, self._grouping.members)
 
     def advance(self, slot: Slot, pool: WindowPool) -> list[Outcome]:
         """Take in one slot; slots come in growing order, gaps allowed.
@@ -151,7 +152,6 @@ class FleetRule:
         news, changed = note_releases(state, slot.devices, slot.release, slot.number)
         if news:
             self.tags_changed()
-            self._wide.renew(self._yardsticks, self._grouping.members)
         if changed:
             every = np.arange(state.features)
             clear(state.evidence, every, np.array(changed))

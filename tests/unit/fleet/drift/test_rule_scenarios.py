@@ -116,6 +116,20 @@ def test_a_new_device_learns_while_the_others_are_judged(base: Run) -> None:
     assert new_findings(run, base) == []
 
 
+def test_a_tag_that_comes_later_makes_a_cohort_that_is_judged(base: Run) -> None:
+    run = copy.deepcopy(base)
+    moved = tuple(range(0, 40, 2))
+    for place, tags in enumerate(run.fleet.tags):
+        tags["line"] = "b" if place % 2 else "a"
+    run.take_tags()
+    run.fleet.plan = replace(
+        run.fleet.plan, effects=(Effect(BRANCH_SLOT + 20, moved, (1,), shift=0.5),)
+    )
+    run.advance(60)
+
+    assert new_findings(run, base) == [("cohort", "line=a")]
+
+
 def test_fewer_than_eight_devices_are_judged_without_a_world() -> None:
     run = Run(Fleet(replace(SMALL, devices=6)))
 
