@@ -28,6 +28,7 @@ from fleet.drift.yardstick import Yardstick
 from fleet.services import Clock
 from fleet.store.devices import list_devices
 from fleet.store.drift import (
+    close_former_verdicts,
     close_verdict,
     find_state,
     list_device_windows_since,
@@ -181,7 +182,12 @@ class DriftEngine:
         if statistics is None:
             return track
         if track is None or track.ref_id != place.ref_id:
-            self._close_all(connection, device, "another model serves (new reference)")
+            reason = "another model serves (new reference)"
+            self._close_all(connection, device, reason)
+            now_us = self._clock.wall_us()
+            close_former_verdicts(
+                connection, device, place.ref_id, now_us=now_us, reason=reason
+            )
             state, seq = DeviceState.start(yardstick), place.seq
         else:
             state, seq = track.state, place.seq

@@ -164,3 +164,34 @@ def list_mutes(connection: Connection, now_us: int) -> Sequence[Row]:
     """Return the mutes that still hold."""
     query = select(drift_mutes).where(drift_mutes.c.until_us > now_us)
     return [dict(one) for one in connection.execute(query).mappings()]
+
+
+def close_former_verdicts(
+    connection: Connection, device: str, ref_id: bytes, *, now_us: int, reason: str
+) -> None:
+    """Close a device's open verdicts under other reference profiles."""
+    connection.execute(
+        update(verdicts)
+        .where(
+            verdicts.c.device == device,
+            verdicts.c.ref_id != ref_id,
+            verdicts.c.closed_us.is_(None),
+        )
+        .values(closed_us=now_us, close_reason=reason)
+    )
+
+
+def close_former_wide_verdicts(
+    connection: Connection, fleet: str, ref_id: bytes, *, now_us: int, reason: str
+) -> None:
+    """Close a fleet's open verdicts on no device under other reference profiles."""
+    connection.execute(
+        update(verdicts)
+        .where(
+            verdicts.c.fleet == fleet,
+            verdicts.c.device.is_(None),
+            verdicts.c.ref_id != ref_id,
+            verdicts.c.closed_us.is_(None),
+        )
+        .values(closed_us=now_us, close_reason=reason)
+    )

@@ -86,6 +86,14 @@ class DriftFleet:
         self._random = np.random.default_rng(7)
         self._seq = 0
 
+    def swap_profile(self, profile: ReferenceProfile) -> None:
+        """Let all devices serve another model from now on."""
+        self.profile = profile
+        with writing(self.engine) as connection:
+            insert_profile(
+                connection, profile, digest="11" * 32, now_us=self.clock.wall_us()
+            )
+
     def drift(self) -> DriftEngine:
         """Return an engine that remembers nothing but what is stored."""
         return DriftEngine(self.engine, self.clock)
@@ -137,7 +145,11 @@ class DriftFleet:
         """Store windows, and the roll-up that says which devices have sent any."""
         with writing(self.engine) as connection:
             connection.execute(insert(windows), rows)
-            known = {row.device for row in connection.execute(rollups.select()).all()}
+            known = {
+                row.device
+                for row in connection.execute(rollups.select()).all()
+                if row.ref_id == self.profile.ref_id
+            }
             for name in sorted({str(one["device"]) for one in rows} - known):
                 connection.execute(
                     insert(rollups).values(

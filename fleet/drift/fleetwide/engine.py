@@ -31,7 +31,13 @@ from fleet.drift.fleetwide.view import make_view
 from fleet.drift.fleetwide.words import finding_document
 from fleet.services import Clock
 from fleet.store.devices import list_devices
-from fleet.store.drift import close_verdict, list_mutes, open_verdict
+from fleet.store.drift import (
+    close_former_verdicts,
+    close_former_wide_verdicts,
+    close_verdict,
+    list_mutes,
+    open_verdict,
+)
 from fleet.store.drift_fleets import (
     find_fleet_state,
     find_slot_verdict,
@@ -160,6 +166,8 @@ class FleetwideEngine:
         if window is None or window.device not in tags:
             self._state.refuse("damaged" if window is None else "revoked")
             return
+        if self._state.place_of(window.device) is None:
+            self._close_former(connection, window.device, len(tags))
         pool = self._pool(connection)
         for slot in self._feed.take(window, tags[window.device]):
             if slot.devices.size:
@@ -267,6 +275,17 @@ class FleetwideEngine:
                 _LOG.info("drift: %s: verdict closed: %s", key[1], reason)
 
     # -- the state --
+
+    def _close_former(self, connection: Connection, device: str, fleet: int) -> None:
+        """Close what was said about a device under another model's profile."""
+        how: dict[str, Any] = {
+            "now_us": self._clock.wall_us(),
+            "reason": "another model serves (new reference)",
+        }
+        ref_id = self._profile.ref_id
+        close_former_verdicts(connection, device, ref_id, **how)
+        if 2 * len(self._state.devices) >= fleet:
+            close_former_wide_verdicts(connection, self._fleet, ref_id, **how)
 
     def _load(self, connection: Connection) -> None:
         features = len(self._profile.features)

@@ -7,10 +7,12 @@ import pytest
 from sqlalchemy import select
 
 from fleet.drift.documents import DriftDocuments
+from fleet.drift.fleetwide.engine import FleetwideEngine
+from fleet.drift.fleetwide.finding import Finding, Move
 from fleet.drift.parameters import DriftParameters
 from fleet.store.engine import reading, writing
 from fleet.store.tables import drift_fleets, drift_views, verdicts
-from tests.support.drift_fleet import FIRST_SLOT, DriftFleet
+from tests.support.drift_fleet import FIRST_SLOT, DriftFleet, normal_profile
 
 MOVED = {"d3": 2.0}
 
@@ -84,6 +86,28 @@ def test_a_kill_before_the_state_is_stored_opens_nothing_twice(
 
     assert len(once) == 1
     assert read_verdicts(fleet) == once
+
+
+def write_verdict(fleet: DriftFleet, finding: Finding) -> None:
+    with writing(fleet.engine) as connection:
+        engine = FleetwideEngine("default", fleet.profile, fleet.clock, connection)
+        engine._write(connection, finding, finding.slot)
+
+
+def test_another_model_closes_what_was_said_under_the_former(fleet: DriftFleet) -> None:
+    fleet.store(6)
+    fleet.drift().tick()
+    move = (Move("f0", "mean", 0.5),)
+    write_verdict(fleet, Finding("device", "d3", move, fleet.slot, fleet.slot))
+    write_verdict(fleet, Finding("world", "world", move, fleet.slot, fleet.slot))
+
+    fleet.swap_profile(normal_profile(features=3))
+    fleet.store(6)
+    fleet.drift().tick()
+
+    closed = {one["subject"]: one["closed"] for one in read_verdicts(fleet)}
+    reason = "another model serves (new reference)"
+    assert closed == {"d3": reason, "world": reason}
 
 
 def test_odd_windows_are_counted_apart_and_stop_nothing(fleet: DriftFleet) -> None:
