@@ -251,18 +251,18 @@ def _moments(
     density = np.exp(-(limits**2) / 2) / math.sqrt(2 * math.pi)
     p = np.maximum(share, 1e-12)
 
-    def edge(power: int) -> Floats:
-        value = limits**power * density
-        nothing = np.zeros_like(value[:1])
+    parts = []
+    value = density
+    nothing = np.zeros_like(value[:1])
+    for _ in range(4):  # limits to the power of 0 to 3, times the density
         lower = np.concatenate((nothing, value))
         upper = np.concatenate((value, nothing))
-        part: Floats = (lower - upper) / p
-        return part
-
-    e1 = edge(0)
-    e2 = 1 + edge(1)
-    e3 = 2 * e1 + edge(2)
-    e4 = 3 * e2 + edge(3)
+        parts.append((lower - upper) / p)
+        value = value * limits
+    e1 = parts[0]
+    e2 = 1 + parts[1]
+    e3 = 2 * e1 + parts[2]
+    e4 = 3 * e2 + parts[3]
     v1 = np.maximum((counts * (e2 - e1**2)).sum(axis=0), 0)
     v2 = np.maximum((counts * (e4 - e2**2)).sum(axis=0), 0)
     both = (counts * (e3 - e1 * e2)).sum(axis=0)
