@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 
+from bench.drift_power import least_windows
 from bench.harness.fleet_simulation import Effect, Fault, Fleet, Plan, Windows
 
 PLAN = Plan(seed=3, devices=40, features=4)
@@ -10,6 +11,10 @@ PLAN = Plan(seed=3, devices=40, features=4)
 def advance(plan: Plan, slots: int) -> list[Windows]:
     fleet = Fleet(plan)
     return [fleet.next_windows() for _ in range(slots)]
+
+
+def test_the_bound_for_any_test_is_that_of_the_prototype() -> None:
+    assert [least_windows(phi) for phi in (0.0, 0.3, 0.6)] == [7, 12, 22]
 
 
 def test_a_seed_gives_one_fleet() -> None:
