@@ -93,7 +93,7 @@ class DriftEngine:
             if engine is not None:
                 behind |= engine.tick(connection)
         fleets = {one["id"]: one["fleet"] for one in list_devices(connection)}
-        for device in list_devices_since(connection, self._seen):
+        for device in list_devices_since(connection, self._seen, skip=large):
             skip = [ref_id for fleet, ref_id in large if fleet == fleets.get(device)]
             behind |= self._advance(connection, device, skip)
         self._judge(connection, fleets, set(large))

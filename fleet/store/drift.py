@@ -17,9 +17,16 @@ from fleet.store.tables import drift_mutes, drift_states, verdicts, windows
 Row = dict[str, Any]
 
 
-def list_devices_since(connection: Connection, window_id: int) -> Sequence[str]:
-    """Return the devices with windows after ``window_id``, by name."""
+def list_devices_since(
+    connection: Connection, window_id: int, *, skip: Collection[tuple[str, bytes]] = ()
+) -> Sequence[str]:
+    """Return the devices with windows after ``window_id``, by name.
+
+    Windows under a fleet and reference profile to ``skip`` do not count.
+    """
     query = select(windows.c.device).where(windows.c.id > window_id).distinct()
+    for fleet, ref_id in skip:
+        query = query.where((windows.c.fleet != fleet) | (windows.c.ref_id != ref_id))
     return sorted(connection.execute(query).scalars())
 
 

@@ -51,7 +51,7 @@ from fleet.store.drift_fleets import (
 from fleet.store.statistics import statistics_from_columns
 
 _LOG = logging.getLogger(__name__)
-_WINDOWS_A_TICK = 20_000
+_WINDOWS_A_TICK = 10_000
 _SMALL_STATE_BYTES = 2 * 1024 * 1024  # stored at every tick; larger ones each hour
 _DEVICE_KINDS = ("device", "sensor_fault")
 
