@@ -57,7 +57,7 @@ def encode_fleet_state(state: FleetState, pending: list[int]) -> bytes:
     document = {
         "format": _FORMAT,
         "features": state.features,
-        "slots": [state.slot, state.first_slot],
+        "slots": [state.slot, state.end, state.first_slot],
         "devices": state.devices,
         "tags": state.tags,
         "releases": state.releases,
@@ -119,7 +119,8 @@ def _from_wire(wire: Any, features: int) -> FleetState:
     state = FleetState(
         features=wire["features"],
         slot=wire["slots"][0],
-        first_slot=wire["slots"][1],
+        end=wire["slots"][1],
+        first_slot=wire["slots"][2],
         devices=list(wire["devices"]),
         tags=[dict(one) for one in wire["tags"]],
         releases=list(wire["releases"]),

@@ -80,6 +80,7 @@ class DeviceJudge:
         sticks: Yardsticks,
         *,
         is_held: bool,
+        is_hour: bool,
     ) -> list[Outcome]:
         """Return verdicts to open and to close.
 
@@ -89,6 +90,7 @@ class DeviceJudge:
             pool: For materiality.
             sticks: The devices' yardsticks.
             is_held: A wide cause grows: only faults are judged.
+            is_hour: An hour ends: those that learn are looked at.
         """
         number = slot.number
         outcomes = self._judge_faults(number, fault)
@@ -96,7 +98,7 @@ class DeviceJudge:
         outcomes += self._find_returned(number)
         if is_held:
             return outcomes
-        if (number + 1) % SLOTS_AN_HOUR == 0:
+        if is_hour:
             outcomes += self._judge_learners(number, sticks)
         return outcomes + self._judge_settled(number, pool, sticks)
 

@@ -21,7 +21,7 @@ from edge_contract.window import check_statistics
 from fleet.drift.accuracy import estimate_accuracy
 from fleet.drift.fleetwide.codec import decode_fleet_state, encode_fleet_state
 from fleet.drift.fleetwide.device_verdicts import relearn
-from fleet.drift.fleetwide.feed import SLOT_US, SlotFeed, Window, slot_of
+from fleet.drift.fleetwide.feed import SLOT_US, SlotFeed, Window, slot_of, span_of
 from fleet.drift.fleetwide.finding import Closing, Finding, Outcome
 from fleet.drift.fleetwide.parameters import SLOTS_AN_HOUR
 from fleet.drift.fleetwide.rule import FleetRule
@@ -191,6 +191,7 @@ class FleetwideEngine:
             release=row["digest8"].hex(),
             is_trusted=not row["retimed"],
             statistics=statistics,
+            span=span_of(row["duration_us"]),
         )
 
     def _update_tags(self, tags: Mapping[str, dict[str, str]]) -> None:

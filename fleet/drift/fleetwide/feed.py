@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import WindowStatistics, merge
-from fleet.drift.fleetwide.parameters import SLOT_SECONDS, SLOTS_A_DAY
+from fleet.drift.fleetwide.parameters import SLOT_SECONDS, SLOTS_A_DAY, SLOTS_AN_HOUR
 from fleet.drift.fleetwide.scale import Scale, Slot, read_columns
 from fleet.drift.fleetwide.season import KEPT_SLOTS
 from fleet.drift.fleetwide.state import NEVER, FleetState
@@ -36,6 +36,16 @@ class Window:
     release: str
     is_trusted: bool
     statistics: WindowStatistics
+    span: int = 1  # slots that it is long
+
+
+def span_of(duration_us: int) -> int:
+    """Return how many slots a window is long, an hour's at most.
+
+    >>> span_of(600_000_000), span_of(64_000_000)
+    (2, 1)
+    """
+    return min(max(round(duration_us / SLOT_US), 1), SLOTS_AN_HOUR)
 
 
 def slot_of(start_us: int, duration_us: int) -> int:
@@ -166,5 +176,6 @@ class SlotFeed:
             devices=np.array([place for place, _ in columns], dtype=np.int64),
             release=tuple(windows[-1].release for _, windows in columns),
             trusted=np.array([windows[-1].is_trusted for _, windows in columns]),
+            span=int(np.median([windows[-1].span for _, windows in columns])),
             **read_columns(sums, self._profile, self._scale),
         )

@@ -39,6 +39,7 @@ from fleet.drift.fleetwide.history import (
 )
 from fleet.drift.fleetwide.parameters import (
     CHANNELS,
+    SLOTS_A_DAY,
     SLOTS_AN_HOUR,
     FleetwideParameters,
 )
@@ -118,10 +119,16 @@ class FleetRule:
         """
         state = self.state
         self._open_slot(slot)
+        end = slot.number + slot.span
+        is_hour = self._ends(end, SLOTS_AN_HOUR, 0)
         view = self._decompose(slot)
         self._weigh(slot, view)
+        if is_hour:
+            self._weigh_hour(view, slot.number)
         outcomes: list[Outcome] = []
-        outcomes += self._wide.judge(slot.number)
+        self._wide.judge(slot.number)
+        if self._ends(end, SLOTS_A_DAY, state.first_slot):
+            outcomes += self._wide.find_season(slot.number)
         self._wide.sum_growth(view.residual, view.judged[0], self._grouping.members)
         outcomes += self._wide.attribute(slot.number, self._grouping.members)
         outcomes += self._devices.judge(
@@ -130,10 +137,15 @@ class FleetRule:
             pool,
             self._yardsticks,
             is_held=self._wide.holds(slot.number),
+            is_hour=is_hour,
         )
-        self._close_slot(slot.number)
-        state.slot = slot.number
+        self._close_slot(end)
+        state.slot, state.end = slot.number, end
         return outcomes
+
+    def _ends(self, end: int, period: int, origin: int) -> bool:
+        """Whether a period ends with this slot, or ended in the gap before it."""
+        return (end - origin) // period > (self.state.end - origin) // period
 
     # -- opening a slot --
 
@@ -143,7 +155,7 @@ class FleetRule:
             self._renew()
         if state.first_slot == NEVER:
             state.first_slot = slot.number
-            state.slot = slot.number - 1
+            state.slot, state.end = slot.number - 1, slot.number
         # What lies more than two days back has been forgotten anyway.
         for number in range(
             max(state.slot + 1, slot.number - KEPT_SLOTS), slot.number + 1
@@ -249,7 +261,7 @@ class FleetRule:
         tags, chosen = restrict(self._grouping, everywhere, least)
         rows = centred.reshape(-1, slot.devices.size)
         picked = rows if chosen.size == slot.devices.size else rows[:, place[chosen]]
-        if slot.number % SLOTS_AN_HOUR == 0:
+        if self._ends(slot.number + slot.span, SLOTS_AN_HOUR, 0):
             state.order = None
         parts_ = polish(picked, tags, groups, state.order)
         state.order = parts_.order
@@ -264,7 +276,7 @@ class FleetRule:
 
     def _remember(self, slot: Slot, y: Real, valid: Bools, season: Real) -> None:
         state, devices = self.state, slot.devices
-        follows = valid & (state.last_seen[devices] == slot.number - 1)
+        follows = valid & (state.last_seen[devices] >= slot.number - slot.span)
         self._follows = self._spread(follows, devices)
         values = Values(
             self._spread(y, devices),
@@ -290,9 +302,7 @@ class FleetRule:
         which = view.judged[:, np.newaxis] & ~self._yardsticks.slow
         for start in range(0, len(state.devices), BLOCK):
             self._weigh_block(slice(start, start + BLOCK), view, which, slot.number)
-        self._wide.weigh(slot.number, view.wide, view.season)
-        if (slot.number + 1) % SLOTS_AN_HOUR == 0:
-            self._weigh_hour(view, slot.number)
+        self._wide.weigh(slot, view.wide, view.season)
 
     def _weigh_block(
         self, block: slice, view: SlotView, which: Bools, number: int
@@ -346,12 +356,12 @@ class FleetRule:
 
     # -- closing a slot --
 
-    def _close_slot(self, number: int) -> None:
+    def _close_slot(self, end: int) -> None:
         state = self.state
         peaks = state.evidence.peaks()
         np.maximum(state.history.peaks[0], peaks, out=state.history.peaks[0])
         self._wide.note_peaks()
-        if (number + 1 - state.first_slot) % CHUNK_SLOTS == 0:
+        if self._ends(end, CHUNK_SLOTS, state.first_slot):
             barred = np.zeros(len(state.devices), dtype=bool)
             barred[[*(k for k, v in state.judged.items() if not v.provisional)]] = True
             barred[[*state.faulty]] = True

@@ -85,6 +85,7 @@ class Slot:
         repeat: float32 [F, n].
         release: Names of the columns' serving releases.
         trusted: bool [n], whether the window's time is known.
+        span: How many slots a window is long.
     """
 
     number: int
@@ -98,6 +99,7 @@ class Slot:
     repeat: Real
     release: tuple[str, ...]
     trusted: Bools
+    span: int = 1
 
 
 # A stuck feature has no variance; its logarithm must stay finite. And a device may

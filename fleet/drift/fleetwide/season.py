@@ -76,7 +76,7 @@ def predict(memory: SamePhase, slot: int) -> Real:
     phases = (slot + np.arange(-_REACH, _REACH + 1)) % SLOTS_A_DAY
     weight = _KERNEL @ memory.days[phases]
     total = np.einsum("k,krn->rn", _KERNEL, memory.total[phases])
-    enough = weight >= _KERNEL.sum() / 2
+    enough = weight >= _KERNEL.sum() / 4
     return np.where(enough, total / np.maximum(weight, 1e-6), np.nan).astype(np.float32)
 
 

@@ -74,6 +74,7 @@ class FleetState:
 
     features: int
     slot: int = NEVER
+    end: int = NEVER  # where the newest slot's windows end
     first_slot: int = NEVER
     devices: list[str] = field(default_factory=list)
     tags: list[dict[str, str]] = field(default_factory=list)

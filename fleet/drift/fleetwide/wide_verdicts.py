@@ -27,9 +27,10 @@ from fleet.drift.fleetwide.history import (
 from fleet.drift.fleetwide.parameters import (
     CHANNELS,
     SLOTS_A_DAY,
+    SLOTS_AN_HOUR,
     FleetwideParameters,
 )
-from fleet.drift.fleetwide.scale import Scale
+from fleet.drift.fleetwide.scale import Scale, Slot
 from fleet.drift.fleetwide.season import KEPT_SLOTS, half_ranges, has_season, write
 from fleet.drift.fleetwide.state import NEVER, WORLD, FleetState, Growth
 from fleet.drift.fleetwide.yardsticks import Measure, Yardsticks, read_yardsticks
@@ -86,15 +87,15 @@ class WideJudge:
             sticks = _give_prior(sticks, devices, members, self._is_prior)
         self._sticks = sticks
 
-    def weigh(self, slot: int, wide: Real, season: Real) -> None:
+    def weigh(self, one: Slot, wide: Real, season: Real) -> None:
         """Turn a slot's medians into evidence.
 
         Args:
-            slot: Its number.
+            one: The slot.
             wide: float32 [3, F, 1 + G], NaN where absent.
             season: float32 [3, F, 1 + G], predicted; NaN where not known.
         """
-        state, sticks = self._state, self._sticks
+        state, sticks, slot = self._state, self._sticks, one.number
         write(state.season, slot, (wide - state.level).reshape(-1, wide.shape[-1]))
         expected = np.where(self._is_prior & np.isnan(season), 0, season)
         y = wide - expected - state.level
@@ -102,7 +103,7 @@ class WideJudge:
         y = np.where(seen, y, 0).astype(np.float32)
         kinds = len(CHANNELS)
         valid = np.repeat(seen[np.newaxis], kinds, axis=0)
-        follows = valid & (state.wide_seen == slot - 1)
+        follows = valid & (state.wide_seen >= slot - one.span)
         nothing = np.zeros((kinds, state.features, 1), dtype=np.float32)
         remember(state.wide_history, Values(y, nothing, valid, follows))
         judged = (valid & sticks.ready)[:, np.newaxis]
@@ -149,8 +150,8 @@ class WideJudge:
 
     # -- growth and alarm --
 
-    def judge(self, slot: int) -> list[Outcome]:
-        """Note what grows and what alarms; find daily seasons at the end of a day."""
+    def judge(self, slot: int) -> None:
+        """Note what grows and what alarms."""
         state = self._state
         state.wide_evidence.log[:, -1, state.wide_muted > slot] = 0
         e_values = state.wide_evidence.totals()
@@ -166,7 +167,6 @@ class WideJudge:
                 growth.alarm = slot
             elif growth.alarm == NEVER and slot - growth.last > _STILL_GROWS:
                 state.growth = None
-        return self._find_season(slot)
 
     def holds(self, slot: int) -> bool:
         """Whether device flags wait because a wide cause grows."""
@@ -374,10 +374,10 @@ class WideJudge:
 
     # -- season --
 
-    def _find_season(self, slot: int) -> list[Outcome]:
+    def find_season(self, slot: int) -> list[Outcome]:
+        """Look for daily curves at the end of a day."""
         state = self._state
-        age = slot + 1 - state.first_slot
-        if age % SLOTS_A_DAY or age < KEPT_SLOTS:
+        if slot + 1 - state.first_slot < KEPT_SLOTS - SLOTS_AN_HOUR:
             return []
         size, agreement = half_ranges(state.season, slot, 0)
         gate = self._parameters.season_gate

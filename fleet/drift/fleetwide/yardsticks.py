@@ -101,7 +101,8 @@ def read_yardsticks(
     ready = history.counts[WINDOWS] >= least
     phi = _shrink(lagged / variance, n, ready, _SHRINK_WINDOWS)
     hourly = np.maximum(sums[HH] / counts[HOURS] - mean**2 - explained, 0)
-    ratio = np.maximum(1, hourly / (variance * _mean_variance(phi, SLOTS_AN_HOUR)))
+    in_an_hour = np.clip(n / counts[HOURS], 1, SLOTS_AN_HOUR)
+    ratio = np.maximum(1, hourly / (variance * _mean_variance(phi, in_an_hour)))
     hour_lag = sums[HLAG] / counts[HOUR_PAIRS] - mean**2 - explained
     hourly = np.maximum(hourly, _LEAST_SD**2 / SLOTS_AN_HOUR)
     hour_phi = _shrink(hour_lag / hourly, counts[HOURS], ready, _SHRINK_HOURS)
@@ -144,10 +145,10 @@ def _shrink(raw: Real, n: Real, ready: Bools, weight: float) -> Real:
     return np.clip(mixed, 0, _MOST_PHI)
 
 
-def _mean_variance(phi: Real, length: int) -> Real:
+def _mean_variance(phi: Real, length: Real) -> Real:
     """Return the variance of a mean of ``length`` values of an AR(1) of variance 1.
 
-    >>> float(_mean_variance(np.array(0.0), 12)) * 12
+    >>> float(_mean_variance(np.array(0.0), np.array(12.0))) * 12
     1.0
     """
     tail = 2 * phi * (1 - phi**length) / (length * (1 - phi) ** 2)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.harness.drift_runs import FIRST_SLOT, Run
+from bench.harness.drift_runs import FIRST_SLOT, Run, make_slot
 from bench.harness.drift_scenarios import (
     BRANCH_SLOT,
     branch,
@@ -137,6 +137,34 @@ def test_fewer_than_eight_devices_are_judged_without_a_world() -> None:
 
     assert run.outcomes == []
     assert np.isnan(run.state.season.recent).all()
+
+
+def test_windows_of_ten_minutes_are_learnt_and_judged_alike() -> None:
+    effect = Effect(310, (4,), (0,), shift=1.0)
+    run = Run(Fleet(replace(SMALL, effects=(effect,))))
+    for number in range(340):
+        windows = run.fleet.next_windows()
+        slot = make_slot(FIRST_SLOT + 2 * number, windows, run.fleet.releases)
+        run.outcomes += run.rule.advance(replace(slot, span=2), run.kept)
+
+    assert run.rule.yardsticks.ready[0].all()
+    assert float(np.median(run.rule.yardsticks.windows.phi[0])) > 0.2
+    (finding,) = [one for one in run.outcomes if isinstance(one, Finding)]
+    assert (finding.kind, finding.subject) == ("device", "d00004")
+    assert finding.change_slot == FIRST_SLOT + 2 * 310
+
+
+def test_a_gap_over_the_end_of_half_a_day_does_not_stop_learning() -> None:
+    run = Run(Fleet(SMALL))
+    for number in range(330):
+        windows = run.fleet.next_windows()
+        if 140 <= number < 150 or 285 <= number < 290:
+            continue
+        slot = make_slot(FIRST_SLOT + number, windows, run.fleet.releases)
+        run.outcomes += run.rule.advance(slot, run.kept)
+
+    assert run.rule.yardsticks.ready[0].all()
+    assert run.outcomes == []
 
 
 def test_two_causes_at_once_are_both_named() -> None:
