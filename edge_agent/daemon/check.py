@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.config import AgentConfig
+from edge_agent.daemon.identity import describe_runtimes
 from edge_agent.daemon.status import LOCK_NAME
 from edge_agent.enrol import load_device
+from edge_agent.errors import ModelError
 from edge_agent.ota.slots import Slots
-from edge_agent.runtime.backend import find_backend
 from edge_agent.runtime.hardware import find_device_profile
 from edge_agent.runtime.model import load_bundle, prove
 from edge_agent.sources.recording import load_recordings
@@ -68,10 +69,13 @@ def _check_enrolment(config: AgentConfig) -> str:
 
 
 def _check_runtime(config: AgentConfig) -> str:
-    version = find_backend("litert").runtime_version()
     _, slot = config.pick()
     profile = find_device_profile(slot.device_profile)
-    return f"litert {version}, device profile {profile}"
+    runtimes = [f"{name} {version}" for name, version in describe_runtimes().items()]
+    if not runtimes:
+        msg = "expected an inference runtime, found none"
+        raise ModelError(msg, next_step="install edgeloop[agent]")
+    return f"{', '.join(runtimes)}, device profile {profile}"
 
 
 def _check_source(config: AgentConfig) -> str:

@@ -21,7 +21,7 @@ from edge_contract.errors import EdgeError
 from edge_contract.messages import Birth
 from edge_contract.wire import Scalar
 
-RUNTIMES: Final = ("litert",)
+RUNTIMES: Final = ("litert", "onnxruntime", "tflite-runtime")
 
 
 class Identity:
