@@ -15,6 +15,7 @@ REST answers, and an ``exit_code`` for the command line. The tree, by who can ac
     * MessageError - a message body
     * StepError - a pre- or post-processing step
     * GoldenError - golden vectors
+    * DeltaError - a delta between two files
     * ManifestError - a bundle's manifest
     * BundleError - a bundle file
         * BundleFormatError
@@ -111,6 +112,12 @@ class StepError(EdgeError):
     """A pre- or post-processing step is unknown, or its input does not fit."""
 
     code = "step"
+
+
+class DeltaError(EdgeError):
+    """A delta is malformed, or does not fit its source."""
+
+    code = "delta"
 
 
 class GoldenError(EdgeError):
