@@ -2,10 +2,10 @@
 """The session: observed inference for several callers, and the swap of models.
 
 Owns which model serves in a slot. The loop and the service call it from threads of
-their own; one lock lets one infer at a time. Another thread loads, warms and proves a
-model, then *offers* it; whoever infers next takes it over before the inference, so that
-none fails and none waits for a load. The model before stays loaded until the next swap,
-ready to be offered again.
+their own, and take turns. Another thread loads, warms and proves a model, then *offers*
+it; whoever infers next takes it over before the inference, so that none fails and none
+waits for a load. The model before stays loaded until the next swap, ready to be offered
+again.
 """
 
 import math
@@ -22,11 +22,11 @@ from edge_agent.errors import BackendError, ModelError
 from edge_agent.flow import Float32, Grid, ModelCard, Observer, Result, Watcher
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.pipeline import Task
+from edge_agent.runtime.turns import Turns
 
 SERVICE_STREAM: Final = "service"
 LIVE_US: Final = 10_000_000
 NOT_FINITE: Final = "the output is not finite"
-_PATIENCE_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Session:
         self._clock = clock
         self._wall_us = clock.wall_us
         self._watchers = tuple(watchers)
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._served = threading.Event()
         self._offer: _Offer | None = None
         self._base = (0, 0)
@@ -82,7 +82,7 @@ class Session:
     @property
     def tally(self) -> Tally:
         """Inferences of the serving model since it was taken over."""
-        with self._lock:
+        with self._turns:
             model, (finite, faulty) = self.model, self._base
             digest = "" if model is None else model.digest
             return Tally(digest, self.finite - finite, self.faulty - faulty)
@@ -103,17 +103,10 @@ class Session:
         """
         mine = _Offer(model, self._prepare(model))
         self._offer = mine
-        due = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while not mine.is_taken:
-            left = _PATIENCE_SECONDS
-            if due is not None:
-                left = min(left, max(0.0, due - time.monotonic()))
-            if self._lock.acquire(timeout=left):
-                self._take_offer()
-                self._lock.release()
-                break  # taken, or another was offered since
-            if due is not None and time.monotonic() >= due:
-                break
+        patience = -1.0 if timeout_seconds is None else timeout_seconds
+        if self._turns.acquire(patience):
+            self._take_offer()
+            self._turns.release()
         return mine.is_taken
 
     def await_model(self, timeout_seconds: float) -> bool:
@@ -129,7 +122,7 @@ class Session:
         Raises:
             ModelError: No model serves.
         """
-        with self._lock:
+        with self._turns:
             if self._offer is not None:
                 self._take_offer()
             model = self.model
@@ -163,7 +156,7 @@ class Session:
             None where no model serves, or one that takes other frames: cut again.
         """
         time_us = int(task.times_us[-1])
-        with self._lock:
+        with self._turns:
             if self._offer is not None:
                 self._take_offer()
             model = self.model
