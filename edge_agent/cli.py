@@ -20,11 +20,14 @@ import numpy as np
 
 import edge_agent
 from edge_agent.clock import SystemClock
-from edge_agent.config import AgentConfig, load_config
+from edge_agent.config import AgentConfig, FileSourceConfig, Layers
+from edge_agent.config.environment import read_variable
+from edge_agent.config.layers import CONFIG_VARIABLE
 from edge_agent.errors import SourceError
 from edge_agent.flow import Float32
 from edge_agent.logs import set_up_logging
-from edge_contract.errors import EXIT_FAILED, EdgeError
+from edge_agent.verbs.answer import Answer
+from edge_contract.errors import EXIT_FAILED, ConfigError, EdgeError
 
 EPILOG: Final = """example:
   edge-agent enrol watch-3.json --config agent.yaml
@@ -62,12 +65,34 @@ def make_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="one JSON document")
     told = argparse.ArgumentParser(add_help=False, parents=[common])
-    told.add_argument("--config", type=Path, required=True, help="configuration file")
+    told.add_argument(
+        "--config",
+        type=Path,
+        help=f"configuration file; {CONFIG_VARIABLE} if left out",
+    )
+    told.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set one key, above file and environment",
+    )
+
+    nouns = {"": verbs}
+
+    def group(name: str, text: str) -> None:
+        noun = verbs.add_parser(name, help=text, description=text)
+        nouns[name] = noun.add_subparsers(metavar="VERB", required=True)
 
     def add(
-        name: str, body: Callable[[Arguments], int], text: str, *, config: bool = True
+        name: str,
+        body: Callable[[Arguments], int],
+        text: str,
+        *,
+        config: bool = True,
+        under: str = "",
     ) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(
+        verb = nouns[under].add_parser(
             name, help=text, description=text, parents=[told if config else common]
         )
         verb.set_defaults(verb=body)
@@ -81,10 +106,17 @@ def make_parser() -> argparse.ArgumentParser:
     infer.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
     enrol = add("enrol", _enrol, "install an enrolment file, and delete it")
     enrol.add_argument("file", type=Path, help="from `edge-fleet device add`")
-    add("update", _update, "look for an update, fetch and test it")
+    update = add("update", _update, "look for an update, fetch and test it")
+    update.add_argument("--slot", help="which model's; the first one if left out")
     upload = add("upload", _upload, "send samples that the server asked for")
     upload.add_argument("--request", required=True, help="the server's request")
+    upload.add_argument("--slot", help="whose source; the first one's if left out")
     upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
+    group("config", "what the agent was told, and by whom")
+    text = "show each value and where it came from"
+    add("explain", _explain, text, under="config")
+    text = "read the configuration, and say what is wrong"
+    add("check", _check_config, text, under="config")
     selftest = add("selftest", _selftest, "run a bundle's golden vectors", config=False)
     selftest.add_argument("bundle", type=Path)
     selftest.add_argument("--device-profile", default="auto")
@@ -106,9 +138,11 @@ def _add_bundle(verb: argparse.ArgumentParser) -> None:
 def _run(arguments: Arguments) -> int:
     from edge_agent.daemon.agent import Agent
 
-    config = _configure(arguments)
+    layers = _layers(arguments)
+    set_up_logging(layers.resolve().config.log.level)
+    path = _config_path(arguments).resolve()
     with ExitStack() as stack:
-        agent = Agent(config, arguments.config.resolve(), SystemClock(), stack)
+        agent = Agent(layers, path, SystemClock(), stack)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         agent.run()
@@ -189,12 +223,13 @@ def _update(arguments: Arguments) -> int:
     from edge_agent.runtime.hardware import find_device_profile
 
     config = _configure(arguments)
-    hardware = find_device_profile(config.model.device_profile)
+    slot, told = config.pick(arguments.slot)
+    hardware = find_device_profile(told.device_profile)
     program = [sys.executable, "-m", "edge_agent.cli", "selftest"]
-    limits = [f"--device-profile={hardware}", f"--threads={config.model.threads}"]
+    limits = [f"--device-profile={hardware}", f"--threads={told.threads}"]
     settings = UpdateSettings(
         state_dir=config.state_dir,
-        slot=config.model.slot,
+        slot=slot,
         hardware=hardware,
         selftest_command=lambda path: [*program, str(path), *limits],
     )
@@ -210,7 +245,11 @@ def _upload(arguments: Arguments) -> int:
     from edge_agent.telemetry.upload import Samples, Upload
 
     config = _configure(arguments)
-    arrays = read_head(config.source.path, _fraction(arguments.fraction))
+    slot, told = config.pick(arguments.slot)
+    if not isinstance(told.source, FileSourceConfig):
+        msg = f"models.{slot}.source: expected one of type file, to take samples from"
+        raise SourceError(msg, next_step="ask a device that has recordings")
+    arrays = read_head(told.source.path, _fraction(arguments.fraction))
     upload = Upload(
         config.state_dir,
         config.samples.budget.bytes,
@@ -238,10 +277,41 @@ def _selftest(arguments: Arguments) -> int:
     return 0
 
 
+def _explain(arguments: Arguments) -> int:
+    from edge_agent.verbs.configuration import explain
+
+    return _print(arguments, explain(_layers(arguments)))
+
+
+def _check_config(arguments: Arguments) -> int:
+    from edge_agent.verbs.configuration import check
+
+    return _print(arguments, check(_layers(arguments)))
+
+
+def _layers(arguments: Arguments) -> Layers:
+    from edge_agent.verbs.configuration import read_layers
+
+    return read_layers(_config_path(arguments), arguments.set)
+
+
+def _config_path(arguments: Arguments) -> Path:
+    path = arguments.config or read_variable(CONFIG_VARIABLE)
+    if path is None:
+        msg = f"configuration: expected --config FILE, or {CONFIG_VARIABLE}"
+        raise ConfigError(msg, next_step="begin with a copy of configs/agent.yaml")
+    return Path(path)
+
+
 def _configure(arguments: Arguments) -> AgentConfig:
-    config = load_config(arguments.config)
+    config = _layers(arguments).resolve().config
     set_up_logging(config.log.level)
     return config
+
+
+def _print(arguments: Arguments, answer: Answer) -> int:
+    _answer(arguments, answer.document, answer.text)
+    return answer.exit_code
 
 
 def _fraction(text: str) -> float:

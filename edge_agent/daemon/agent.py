@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +23,16 @@ from typing import Any, Final
 import psutil
 
 from edge_agent.clock import Clock
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, Layers
 from edge_agent.daemon.commands import MAX_DETAIL, CommandDesk, DeskRules
 from edge_agent.daemon.deployment import Deployment, Serving
-from edge_agent.daemon.identity import Identity, load_wanted
+from edge_agent.daemon.identity import Identity
 from edge_agent.daemon.status import LOCK_NAME, STATUS_SECONDS, write_status
+from edge_agent.daemon.wanted import Refused, load_wanted
 from edge_agent.daemon.wiring import open_sink, open_source
 from edge_agent.enrol import load_device
 from edge_agent.errors import AgentError, SinkError
+from edge_agent.logs import set_up_logging
 from edge_agent.ota.machine import UpdateRecord, build_report
 from edge_agent.ota.slots import Slots
 from edge_agent.ota.updater import Updater
@@ -41,8 +44,9 @@ from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
 from edge_agent.telemetry.outbox import Build, Outbox
 from edge_agent.telemetry.publisher import URGENT_LANE
-from edge_contract.errors import EdgeError
+from edge_contract.errors import ConfigError, EdgeError
 from edge_contract.messages import Birth, Event
+from edge_contract.wire import Scalar
 
 TICK_SECONDS: Final = 0.25
 JOIN_SECONDS: Final = 30.0
@@ -53,7 +57,7 @@ class Agent:
     """One running agent.
 
     Args:
-        config: What it was told in its file.
+        layers: What it was told, and by whom.
         config_path: That file, for the processes that it starts.
         clock: The time.
         stack: Closes what the agent opens.
@@ -63,10 +67,16 @@ class Agent:
     """
 
     def __init__(
-        self, config: AgentConfig, config_path: Path, clock: Clock, stack: ExitStack
+        self, layers: Layers, config_path: Path, clock: Clock, stack: ExitStack
     ) -> None:
+        config = layers.resolve().config
+        self._layers = layers
         state_dir = config.state_dir
+        if len(config.models) > 1:
+            msg = f"models: expected one, found {len(config.models)}"
+            raise ConfigError(msg, next_step="leave the others out")
         self._config = config
+        self._slot, self._told = config.pick()
         self._clock = clock
         self._device = load_device(state_dir)
         stack.enter_context(StateLock(state_dir / LOCK_NAME))
@@ -74,22 +84,24 @@ class Agent:
             state_dir / "outbox.sqlite", config.outbox.max.bytes, clock
         )
         stack.callback(self._outbox.close)
-        slot = config.model.slot
         self._keeper = StatisticsKeeper(
-            self._outbox.ledger(slot),
-            stack.enter_context(open_counter(state_dir, slot)),
+            self._outbox.ledger(self._slot),
+            stack.enter_context(open_counter(state_dir, self._slot)),
             clock,
             Periods(config.statistics.window.us, config.statistics.checkpoint.us),
         )
-        self._sink = open_sink(config)
+        slot = self._told
+        self._sink = open_sink(slot)
         stack.callback(self._close_sink)
-        self._source = open_source(config, clock)
+        self._source = open_source(slot, config.statistics.window.us, clock)
         self._session = Session(self._keeper, clock)
         self._loop = InferenceLoop(
             self._source, self._sink, self._session, self._keeper.finish_window
         )
         self._stop = threading.Event()
-        self._identity = Identity(slot, self._session, clock, load_wanted(state_dir))
+        self._identity = Identity(
+            self._slot, self._session, clock, load_wanted(state_dir)
+        )
         self._slots = Slots(state_dir)
         self._build_update(config, config_path)
         self._failed: BaseException | None = None
@@ -116,6 +128,8 @@ class Agent:
                 look_now=self._updater.check_now,
                 look_within=self._updater.hint,
                 introduce=self._introduce,
+                judge=self._judge,
+                apply=self._apply_wanted,
             ),
             self._identity,
         )
@@ -133,8 +147,8 @@ class Agent:
             self._session,
             self._updater,
             Serving(
-                config.model.threads,
-                config.model.device_profile,
+                self._told.threads,
+                self._told.device_profile,
                 config.update.trial_inferences,
             ),
             lambda: self._source.features,
@@ -233,6 +247,20 @@ class Agent:
         except AgentError as error:
             _LOG.warning("a report was dropped: %s", error)
 
+    def _judge(self, config: Mapping[str, Scalar], generation: int) -> Refused:
+        wanted = replace(self._layers, desired=config, generation=generation)
+        return wanted.resolve().refused
+
+    def _apply_wanted(self) -> None:
+        wanted = self._identity.wanted
+        self._layers = replace(
+            self._layers, desired=wanted.config, generation=wanted.generation
+        )
+        config = self._layers.resolve().config
+        set_up_logging(config.log.level)
+        self._updater.poll_us = config.update.poll.us
+        self._deployment.trial_inferences = config.update.trial_inferences
+
     def _introduce(self) -> None:
         def build(boot_id: bytes, seq: int) -> Birth:
             return replace(
@@ -267,7 +295,7 @@ class Agent:
             "device": self._device.device,
             "time_us": self._clock.wall_us(),
             "state": "no model" if model is None else "serving",
-            "serving": {} if model is None else {self._config.model.slot: model.digest},
+            "serving": {} if model is None else {self._slot: model.digest},
             "model": None if model is None else model.manifest.name,
             "variant": None if model is None else model.variant.id,
             "trial": self._deployment.trial,

@@ -69,37 +69,43 @@ def _check_enrolment(config: AgentConfig) -> str:
 
 def _check_runtime(config: AgentConfig) -> str:
     version = find_backend("litert").runtime_version()
-    profile = find_device_profile(config.model.device_profile)
+    _, slot = config.pick()
+    profile = find_device_profile(slot.device_profile)
     return f"litert {version}, device profile {profile}"
 
 
 def _check_source(config: AgentConfig) -> str:
-    if config.source.follow and not config.source.path.exists():
-        return f"{config.source.path} is not there yet; the agent waits for it"
-    recordings = load_recordings(config.source.path)
+    _, slot = config.pick()
+    if slot.source is None:
+        return "none: only the local service asks"
+    if slot.source.follow and not slot.source.path.exists():
+        return f"{slot.source.path} is not there yet; the agent waits for it"
+    recordings = load_recordings(slot.source.path)
     rows = sum(len(one.rows) for one in recordings)
     return f"{len(recordings)} recordings, {rows} rows of {recordings[0].rows.shape[1]}"
 
 
 def _check_sink(config: AgentConfig) -> str:
-    if config.sink is None:
-        return "none: results are counted only"
-    folder = config.sink.path.parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"{folder}: expected a folder that can be written"
-        raise OSError(msg)
-    return str(config.sink.path)
+    _, slot = config.pick()
+    for sink in slot.sinks:
+        folder = sink.path.parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            msg = f"{folder}: expected a folder that can be written"
+            raise OSError(msg)
+    found = ", ".join(str(one.path) for one in slot.sinks)
+    return found or "none: results are counted only"
 
 
 def _check_model(config: AgentConfig) -> str:
     slots = Slots(config.state_dir)
     if slots.active is None:
         return "none yet: the first update brings one"
+    _, told = config.pick()
     with Bundle.open(slots.path(slots.active)) as bundle:
         model = load_bundle(
             bundle,
-            threads=config.model.threads,
-            device_profile=config.model.device_profile,
+            threads=told.threads,
+            device_profile=told.device_profile,
         )
         prove(model, bundle)
     return f"{model.manifest.name}, variant {model.variant.id}, {model.digest[:12]}"

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from edge_agent.daemon.identity import Identity, save_wanted, take_want
+from edge_agent.daemon.identity import Identity
+from edge_agent.daemon.wanted import Judge, save_wanted, take_want
 from edge_contract.messages import Announce, Command, Want
 from edge_contract.wire import Scalar
 
@@ -53,6 +54,8 @@ class DeskRules:
         look_now: Has the update machine look for news.
         look_within: The same, at a random moment within so many seconds.
         introduce: Tells the server anew what this device is and runs.
+        judge: Says which wanted keys are refused.
+        apply: Puts the wanted keys that were taken to use.
     """
 
     state_dir: Path
@@ -61,6 +64,8 @@ class DeskRules:
     look_now: Callable[[], None]
     look_within: Callable[[int], None]
     introduce: Callable[[], None]
+    judge: Judge
+    apply: Callable[[], None]
 
 
 @dataclass
@@ -85,11 +90,12 @@ class CommandDesk:
 
     def on_want(self, want: Want) -> None:
         """Take a wanted configuration as far as it may be taken."""
-        wanted = take_want(want)
+        wanted = take_want(want, self.rules.judge)
         if wanted == self.identity.wanted:
             return
         save_wanted(self.rules.state_dir, wanted)
         self.identity.wanted = wanted
+        self.rules.apply()
         self.rules.introduce()
 
     def on_announce(self, announce: Announce) -> None:

@@ -95,6 +95,7 @@ class Deployment:
         self._on_change = on_change
         self._before: Model | None = None
         self._trial: str | None = None
+        self.trial_inferences = serving.trial_inferences
 
     @property
     def trial(self) -> str | None:
@@ -148,7 +149,7 @@ class Deployment:
         if tally.digest != self._trial:
             return
         reason = REASON_TRIAL if tally.faulty else ""
-        trial = Trial(self._serving.trial_inferences, tally.finite, reason)
+        trial = Trial(self.trial_inferences, tally.finite, reason)
         if trial.verdict is TrialVerdict.ROLL_BACK:
             self._go_back(reason)
         elif trial.verdict is TrialVerdict.COMMIT:

@@ -1,88 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the device says of itself: births, heartbeats, and its answer to ``want``.
+"""What the device says of itself: births and heartbeats.
 
-Owns the wanted configuration (want.json in the state folder): its generation, the tags,
-and which keys were refused, with the reason. No key may be set from afar yet; consent,
-budgets, addresses, sources and commands never may (contract, "Topics and messages").
+Owns the words for its hardware and runtimes. What it serves it is told.
 """
 
-import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 import edge_agent
 from edge_agent.clock import Clock
-from edge_agent.errors import StateError
+from edge_agent.daemon.wanted import Wanted
 from edge_agent.runtime.backend import find_backend
 from edge_agent.runtime.hardware import AUTO, find_device_profile
 from edge_agent.runtime.session import Session
-from edge_agent.store import write_atomic
 from edge_contract.errors import EdgeError
-from edge_contract.messages import Birth, Want
+from edge_contract.messages import Birth
 from edge_contract.wire import Scalar
 
 RUNTIMES: Final = ("litert",)
-REASON_LOCAL: Final = "can be set in the device's own file only"
-_FILE: Final = "want.json"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The last wanted configuration, as far as it was taken."""
-
-    generation: int = 0
-    tags: Mapping[str, str] = field(default_factory=dict)
-    refused: tuple[tuple[str, str], ...] = ()
-
-
-def take_want(want: Want) -> Wanted:
-    """Take what may be taken of a wanted configuration, and refuse the rest.
-
-    >>> take_want(Want(1, 0, 7, {"samples.consent": True}, {})).refused[0][0]
-    'samples.consent'
-    """
-    refused = tuple((key, REASON_LOCAL) for key in sorted(want.config))
-    return Wanted(want.generation, dict(want.tags), refused)
-
-
-def load_wanted(state_dir: Path) -> Wanted:
-    """Return the wanted configuration that was saved, or an empty one.
-
-    Raises:
-        StateError: The file is damaged.
-    """
-    path = state_dir / _FILE
-    try:
-        found: Any = json.loads(path.read_bytes())
-        refused = tuple((str(key), str(reason)) for key, reason in found["refused"])
-        return Wanted(int(found["generation"]), dict(found["tags"]), refused)
-    except FileNotFoundError:
-        return Wanted()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path}: cannot be read: {error}"
-        raise StateError(
-            msg, next_step="delete it; the server sends it again"
-        ) from error
-
-
-def save_wanted(state_dir: Path, wanted: Wanted) -> None:
-    """Make a wanted configuration durable.
-
-    Raises:
-        OSError: The disk refused.
-    """
-    body = {
-        "generation": wanted.generation,
-        "tags": dict(wanted.tags),
-        "refused": [list(one) for one in wanted.refused],
-    }
-    write_atomic(state_dir / _FILE, json.dumps(body).encode())
 
 
 class Identity:

@@ -69,7 +69,7 @@ class Updater:
         self._command = list(command)
         self._slots = slots
         self._clock = clock
-        self._poll_us = poll_us
+        self.poll_us = poll_us
         self._report = report
         self._problem = problem
         self._random = random or SystemRandom()
@@ -189,7 +189,7 @@ class Updater:
     def _start(self) -> None:
         self._checked_us = self._clock.monotonic_us()
         jitter = self._random.uniform(0.9, 1.1)
-        self._due_us = self._checked_us + int(self._poll_us * jitter)
+        self._due_us = self._checked_us + int(self.poll_us * jitter)
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
             self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )

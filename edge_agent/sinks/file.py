@@ -40,7 +40,7 @@ class FileSink:
             self._stream = _open_lines(path)
         except OSError as error:
             msg = f"sink {path}: cannot be opened: {error.strerror}"
-            raise SinkError(msg, next_step="check sink.path") from error
+            raise SinkError(msg, next_step="check the path of the sink") from error
 
     def write(self, result: Result) -> None:
         """Take one result; see ``Sink.write``."""

@@ -27,8 +27,10 @@ SAMPLE_BUDGET = "1MiB"
 _CONFIG = """\
 # Written by the demo; see configs/agent.yaml for what each key means.
 state_dir: state
-source: {{path: source.npz, rate: {rate}, order: interleaved, sample_rate_hz: 50}}
-sink: {{path: results.jsonl}}
+models:
+  main:
+    source: {{type: file, path: source.npz, rate: {rate}, sample_rate_hz: 50}}
+    sinks: [{{type: file, path: results.jsonl}}]
 statistics: {{window: 1.28s}}
 samples: {{consent: true, budget: {budget}}}
 update: {{trial_inferences: 30}}

@@ -25,9 +25,11 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
 _CONFIG = """\
 state_dir: state
-source: {{path: source.npz, rate: {rate}, sample_rate_hz: 1000, repeat: {repeat}, \
-follow: {follow}}}
-sink: {{path: results.jsonl}}
+models:
+  main:
+    source: {{type: file, path: source.npz, rate: {rate}, sample_rate_hz: 1000, \
+repeat: {repeat}, follow: {follow}}}
+    sinks: [{{type: file, path: results.jsonl}}]
 statistics: {{window: 64ms, checkpoint: {checkpoint}}}
 update: {{trial_inferences: 20}}
 """

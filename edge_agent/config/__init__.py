@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's configuration: one YAML file into frozen values."""
+
+from edge_agent.config.layers import Entry, Layers, Resolved
+from edge_agent.config.parse import load_config, load_layers, parse_config
+from edge_agent.config.schema import (
+    AgentConfig,
+    LimitsConfig,
+    LogConfig,
+    OutboxConfig,
+    SamplesConfig,
+    ShadowConfig,
+    SlotConfig,
+    StatisticsConfig,
+    UpdateConfig,
+    WatchdogConfig,
+)
+from edge_agent.config.service import ServiceConfig
+from edge_agent.config.sinks import FileSinkConfig, SinkConfig
+from edge_agent.config.sources import FileSourceConfig, SourceConfig
+from edge_agent.config.units import Duration, Percent, Size
+
+__all__ = [
+    "AgentConfig",
+    "Duration",
+    "Entry",
+    "FileSinkConfig",
+    "FileSourceConfig",
+    "Layers",
+    "LimitsConfig",
+    "LogConfig",
+    "OutboxConfig",
+    "Percent",
+    "Resolved",
+    "SamplesConfig",
+    "ServiceConfig",
+    "ShadowConfig",
+    "SinkConfig",
+    "Size",
+    "SlotConfig",
+    "SourceConfig",
+    "StatisticsConfig",
+    "UpdateConfig",
+    "WatchdogConfig",
+    "load_config",
+    "load_layers",
+    "parse_config",
+]
