@@ -3,8 +3,8 @@
 
 A model of a few kilobytes serves, or none. Promises in PSS: at most 35 MiB without a
 runtime, 45 with LiteRT, 55 with ONNX Runtime, the local service off. The baseline is an
-interpreter that has imported numpy, paho and the same runtime, and waits. PSS depends on
-what else runs; what the agent would take alone is stated beside it.
+interpreter that has imported numpy, paho and the same runtime, and waits. PSS depends
+on what else runs; what the agent would take alone is stated beside it.
 """
 
 import contextlib
