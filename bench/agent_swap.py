@@ -32,7 +32,7 @@ from tests.support.bundles import ModelRecipe, make_bundle
 CALLERS: Final = 4
 REQUESTS: Final = 100_000
 SWAPS: Final = 24
-PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS: Final = 0.01
 
 
 class Caller(threading.Thread):
@@ -116,12 +116,14 @@ def load_for(callers: list[Caller], requests: int) -> None:
 def swap_under(
     callers: list[Caller], session: Session, paths: list[Path], requests: int
 ) -> list[float]:
-    """Swap while the callers send; return what each swap took in ms."""
+    """Swap in even steps while the callers send; return what each took in ms."""
     for one in callers:
         one.start()
     took: list[float] = []
-    while len(took) < SWAPS or sum(len(one.took_ns) for one in callers) < requests:
-        time.sleep(PAUSE_SECONDS)
+    while len(took) < SWAPS:
+        due = requests * (len(took) + 1) // (SWAPS + 1)
+        while sum(len(one.took_ns) for one in callers) < due:
+            time.sleep(PAUSE_SECONDS)
         start = time.perf_counter()
         with Bundle.open(paths[(len(took) + 1) % 2]) as bundle:
             model = load_bundle(bundle)
@@ -130,6 +132,8 @@ def swap_under(
         if not session.offer(model, 30.0):
             raise RuntimeError("swap: an offer was not taken within 30 s")
         took.append((time.perf_counter() - start) * 1000)
+    while sum(len(one.took_ns) for one in callers) < requests:
+        time.sleep(PAUSE_SECONDS)
     for one in callers:
         one.stop()
     return took
