@@ -7,7 +7,7 @@ and leaves its outcome in the journal. Called again after any interruption it go
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,18 +15,20 @@ from tuf.api.metadata import TargetFile
 
 from edge_agent.access import HttpAccess
 from edge_agent.errors import UpdateError, UpdateTrustError
-from edge_agent.ota.fetch import Access, Download, Wanted
+from edge_agent.ota.fetch import Access, Wanted
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
+from edge_agent.ota.obtain import Obtainer
 from edge_agent.ota.resolve import (
     Rule,
     check_agreement,
+    choose_deltas,
     choose_rule,
     parse_desired,
     parse_release,
 )
-from edge_agent.ota.selftest import SelfTestError, run_selftest
-from edge_agent.ota.slots import Slots
+from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.tuf_client import TufClient
+from edge_agent.probe import Limits, SelfTestError, run_selftest
 from edge_agent.store import StateLock
 from edge_contract.bundle import Bundle
 from edge_contract.enrolment import Enrolment
@@ -34,7 +36,8 @@ from edge_contract.errors import EXIT_TRUST, EdgeError
 
 LOCK_NAME: Final = "update.lock"
 JOURNAL_NAME: Final = "update.json"
-_BUSY = frozenset({UpdateState.TRIAL, UpdateState.SHADOW})
+WAIT_SECONDS: Final = 60.0  # slots update one after another
+BUSY: Final = frozenset({UpdateState.TRIAL, UpdateState.SHADOW})
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class UpdateSettings:
         slot: Which slot is updated.
         hardware: The device profile in full words, as resolved from ``auto``.
         selftest_command: Given a bundle's path, the command that tests it.
+        limits: What the test may use.
     """
 
     state_dir: Path
     slot: str
     hardware: str
     selftest_command: Callable[[Path], Sequence[str]]
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,12 @@ def run_update(
     Raises:
         EdgeError: The check or the update failed; the journal says how.
     """
-    with StateLock(settings.state_dir / LOCK_NAME):
-        journal = Journal(settings.state_dir / JOURNAL_NAME)
-        if journal.record.state in _BUSY:
+    with StateLock(settings.state_dir / LOCK_NAME, patience_seconds=WAIT_SECONDS):
+        folder = open_slot(settings.state_dir, settings.slot)
+        journal = Journal(folder / JOURNAL_NAME)
+        if journal.record.state in BUSY:
             return journal.record
-        access = access or HttpAccess(enrolment)
+        access = access or HttpAccess.of(enrolment)
         client = TufClient(settings.state_dir, enrolment, access)
         try:
             order = _find_order(client, settings, enrolment)
@@ -85,9 +91,9 @@ def run_update(
             journal.set_problem(f"{error.code}: {error}")
             raise
         journal.set_problem("")
-        slots = Slots(settings.state_dir)
+        slots = Slots(folder)
         if order is not None and not _is_settled(order, journal, slots):
-            _Attempt(settings, journal, slots, client, access).run(order)
+            _Attempt(settings, folder, journal, slots, client, access).run(order)
         return journal.record
 
 
@@ -129,6 +135,7 @@ def _is_settled(order: _Order, journal: Journal, slots: Slots) -> bool:
 @dataclass(frozen=True)
 class _Attempt:
     settings: UpdateSettings
+    folder: Path
     journal: Journal
     slots: Slots
     client: TufClient
@@ -149,7 +156,7 @@ class _Attempt:
         try:
             path = self._stage(order)
             journal.advance(UpdateState.SELFTEST)
-            run_selftest(self.settings.selftest_command(path))
+            run_selftest(self.settings.selftest_command(path), self.settings.limits)
             journal.note(tested=True)
         except EdgeError as error:
             is_bad = isinstance(error, SelfTestError)
@@ -175,24 +182,26 @@ class _Attempt:
                 raise
             self.journal.advance(UpdateState.STAGED)
             return self.slots.path(digest)
-        self.journal.advance(UpdateState.DOWNLOADING)
-        sha256 = order.target.hashes["sha256"]
+        target = order.target
         wanted = Wanted(
-            self.client.target_url(order.target), order.target.length, sha256
+            self.client.target_url(target), target.length, target.hashes["sha256"]
         )
-        part = self.settings.state_dir / "part" / "bundle.part"
-        download = Download(wanted, part, self.access)
-        try:
-            download.run()
-        finally:
-            self.journal.note(downloaded_bytes=download.received_bytes)
+        obtainer = Obtainer(
+            self.folder / "part",
+            self.client.targets_url,
+            self.slots,
+            self.journal,
+            self.access,
+        )
+        deltas = choose_deltas(order.rule, target.length, self.slots.holds)
+        part = obtainer.run(wanted, deltas)
         try:
             self._verify(part, digest)
         except EdgeError:
-            download.discard()
+            obtainer.discard()
             raise
         self.slots.adopt(digest, part)
-        download.discard()
+        obtainer.discard()
         self.journal.advance(UpdateState.STAGED)
         return self.slots.path(digest)
 

@@ -22,6 +22,7 @@ from typing import Final
 
 import numpy as np
 
+from edge_agent.device import load_builder_keys
 from edge_agent.errors import BackendError, ModelError
 from edge_agent.flow import Float32, Grid, ModelCard
 from edge_agent.runtime.backend import Backend, find_backend
@@ -183,15 +184,18 @@ def load(
     allow_unsigned: bool = False,
     threads: int = 1,
     device_profile: str = AUTO,
+    state_dir: str | PathLike[str] | None = None,
 ) -> Model:
     """Load a bundle for inference.
 
     Args:
         path: A bundle file.
         trust: Public key files (PEM); one of them must have signed the bundle.
+            Without any, the builder of the enrolment in ``state_dir`` must have.
         allow_unsigned: Load without asking who made the bundle.
         threads: Threads that one inference may use.
         device_profile: Which variant to take; ``auto`` looks at the machine.
+        state_dir: The state folder of an enrolled agent.
 
     Raises:
         EdgeError: Not a bundle, not trusted, or nothing in it can run here.
@@ -199,7 +203,7 @@ def load(
     """
     with Bundle.open(Path(path)) as bundle:
         if not allow_unsigned:
-            _check_trust(bundle, trust)
+            _check_trust(bundle, trust, state_dir)
         return load_bundle(bundle, threads=threads, device_profile=device_profile)
 
 
@@ -263,16 +267,25 @@ def prove(model: Model, bundle: Bundle) -> None:
         raise ModelError(msg, next_step="check the runtime's version on this device")
 
 
-def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:
+def _check_trust(
+    bundle: Bundle,
+    trust: Sequence[str | PathLike[str]],
+    state_dir: str | PathLike[str] | None,
+) -> None:
     if not trust and not bundle.is_signed:
         msg = f"bundle {bundle.path.name}: it is unsigned"
         raise BundleUnsignedError(
             msg, next_step="sign it, or say allow_unsigned=True (--allow-unsigned)"
         )
+    if not trust and state_dir is not None:
+        bundle.verify_signature(load_builder_keys(Path(state_dir)))
+        return
     if not trust:
         msg = f"bundle {bundle.path.name}: no key is given to verify its signature"
         raise BundleUnsignedError(
-            msg, next_step="name the builder's public key with trust= (--trust)"
+            msg,
+            next_step="name the builder's public key with trust= (--trust), or the "
+            "enrolled agent's folder with state_dir= (--config)",
         )
     keys = [parse_public_key(Path(one).read_bytes()) for one in trust]
     bundle.verify_signature(keys)

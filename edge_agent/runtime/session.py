@@ -79,7 +79,7 @@ class Session:
         self._turns = Turns()
         self._served = threading.Event()
         self._offer: _Offer | None = None
-        self._base = (0, 0)
+        self._base = ("", 0, 0)
         # Event time of the last task, and when that was: see _now_us.
         self._task_us: int | None = None
         self._task_seen_us = 0
@@ -92,17 +92,23 @@ class Session:
 
     @property
     def tally(self) -> Tally:
-        """Inferences of the serving model since it was taken over."""
-        with self._turns:
-            model, (finite, faulty) = self.model, self._base
-            digest = "" if model is None else model.digest
-            return Tally(digest, self.finite - finite, self.faulty - faulty)
+        """Inferences of the serving model since it was taken over.
+
+        Read without a turn: who asks must not wait for an inference that hangs.
+        """
+        digest, finite, faulty = self._base
+        return Tally(digest, self.finite - finite, self.faulty - faulty)
 
     @property
     def card(self) -> ModelCard | None:
         """The model that serves now; None while none does."""
         model = self.model
         return None if model is None else model.card
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an inference is under way, or a swap."""
+        return self._turns.is_taken
 
     def offer(self, model: Model | None, timeout_seconds: float | None = None) -> bool:
         """Serve ``model`` from the next inference on; None: serve none.
@@ -227,7 +233,8 @@ class Session:
             return
         offer.switch()
         self.previous, self.model = self.model, offer.model
-        self._base = (self.finite, self.faulty)
+        digest = "" if offer.model is None else offer.model.digest
+        self._base = (digest, self.finite, self.faulty)
         if offer.model is None:
             self._served.clear()
         else:

@@ -25,6 +25,11 @@ class Turns:
         self._free = self._lock.acquire
         self._line: deque[threading.Lock] = deque()
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether someone has the turn now."""
+        return self._lock.locked()
+
     def acquire(self, timeout_seconds: float = -1.0) -> bool:
         """Wait for a turn; return whether it came within ``timeout_seconds``."""
         if not self._line and self._lock.acquire(blocking=False):

@@ -4,13 +4,14 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.runtime.backend import find_backend
 from edge_contract.binning import equal_mass_edges
-from edge_contract.bundle import write_bundle
+from edge_contract.bundle import Bundle, write_bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.golden import GoldenVectors, Tolerance
 from edge_contract.manifest import (
@@ -135,6 +136,37 @@ def make_bundle(
         pre=recipe.pre,
     )
     return write_bundle(path, manifest, contents, sign_key=sign_key)
+
+
+def damage_model(
+    source: Path, target: Path, offset: int, value: int, **how: Any
+) -> str:
+    """Write a bundle whose model file differs in one byte, and all else is in order.
+
+    Args:
+        source: A bundle with one variant.
+        target: Where to write the other.
+        offset: Of the byte in the model's file.
+        value: Of the byte.
+        how: For ``write_bundle``.
+
+    Returns:
+        The release digest.
+    """
+    with Bundle.open(source) as bundle:
+        manifest = bundle.manifest
+        contents = {one: bundle.read(one) for one in manifest.files}
+    (variant,) = manifest.variants
+    model = bytearray(contents.pop(variant.file))
+    model[offset] = value
+    digest = sha256_hex(bytes(model))
+    contents[digest] = bytes(model)
+    manifest = replace(
+        manifest,
+        variants=(replace(variant, file=digest),),
+        files={one: len(data) for one, data in contents.items()},
+    )
+    return write_bundle(target, manifest, contents, **how)
 
 
 def _make_model(recipe: ModelRecipe, random: np.random.Generator) -> bytes:
