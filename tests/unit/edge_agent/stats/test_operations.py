@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.errors import OutboxError
 from edge_agent.flow import Float32, Grid, Readings
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter
 from edge_agent.stats.keeper import Periods, StatisticsKeeper
@@ -196,3 +197,28 @@ def test_few_large_frames_are_held_at_a_time(
 
     assert most == 2**20 // (width * 4 + 8 + 3 * 4)
     assert sum(one.rows for one in ledger.reports) == 199
+
+
+class BrokenGauges:
+    """Gauges whose outbox is damaged."""
+
+    def read(self) -> Readings:
+        """Fail."""
+        raise OutboxError("outbox: damaged")
+
+
+def test_gauges_that_fail_stop_no_counting(
+    profile: ReferenceProfile, counter: ProducedCounter
+) -> None:
+    ledger, clock = MemoryLedger(), ManualClock()
+    periods = Periods(WINDOW_US, 10_000_000)
+    keeper = StatisticsKeeper(ledger, counter, clock, periods, BrokenGauges())
+    keeper.prepare(profile, RELEASE, GRID)()
+    keeper.start()
+    record(keeper, observe(0))
+    keeper.finish_window()
+    keeper.stop()
+
+    found = ledger.reports[0].operations()
+    assert found is not None
+    assert (found.latency.sum(), found.queue) == (1, None)
