@@ -32,7 +32,7 @@ from edge_agent.daemon.status import LOCK_NAME, describe
 from edge_agent.daemon.supervision import Supervisor
 from edge_agent.daemon.wanted import Refused, load_wanted
 from edge_agent.device import load_device
-from edge_agent.errors import NotEnrolledError
+from edge_agent.errors import AgentError, NotEnrolledError
 from edge_agent.logs import set_up_logging
 from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
@@ -127,15 +127,17 @@ class Agent:
         Raises:
             EdgeError: A part failed for good.
         """
-        for slot in self.slots.values():
-            slot.start()
-        # The birth names what serves: it must not be written before something does.
-        for slot in self.slots.values():
-            slot.releases.await_settled(READY_SECONDS)
-        if self._link is not None:
-            self._link.start()
-        self.supervisor.ready()
+        # From the first thread on, whatever fails must end all of them: a process that
+        # serves nothing and does not end is what no service manager can help.
         try:
+            for slot in self.slots.values():
+                slot.start()
+            # A birth names what serves: not to be written before something does.
+            for slot in self.slots.values():
+                slot.releases.await_settled(READY_SECONDS)
+            if self._link is not None:
+                self._link.start()
+            self.supervisor.ready()
             self.supervisor.run(self._stop, self._tick)
         finally:
             self._shut_down()
@@ -149,12 +151,16 @@ class Agent:
 
     def describe(self) -> dict[str, Any]:
         """Return the status."""
+        try:
+            pending = self._outbox.pending
+        except AgentError:
+            pending = None  # the outbox cannot be read now; the log says why
         is_connected = self._link is not None and self._link.is_connected
         return describe(
             {name: slot.describe() for name, slot in self.slots.items()},
             device=self._device,
             time_us=self._clock.wall_us(),
-            pending=self._outbox.pending,
+            pending=pending,
             is_connected=is_connected,
             readings=self._gauges.read(),
         )
