@@ -11,7 +11,7 @@ import hmac
 import ipaddress
 import ssl
 import urllib.parse
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from edge_agent.errors import LinkError
 from edge_contract.enrolment import Enrolment
@@ -68,26 +68,29 @@ def pinned_context(pin: str) -> ssl.SSLContext:
 
 
 class HttpAccess:
-    """Requests to the server of one enrolment.
+    """Requests to one server.
+
+    Args:
+        base: Its address.
+        pin: SHA-256 of its certificate, in hex; None over plain HTTP.
 
     Raises:
         LinkError: Plain HTTP to another machine, or TLS without a pin.
     """
 
-    def __init__(self, enrolment: Enrolment) -> None:
+    def __init__(self, base: str, pin: str | None) -> None:
         import urllib3
 
-        url = urllib.parse.urlsplit(enrolment.api_url)
-        pin = enrolment.certificate_pin
+        url = urllib.parse.urlsplit(base)
         is_pinned = url.scheme == "https" and pin is not None
         is_local = url.scheme == "http" and is_loopback(url.hostname or "")
         if not (is_pinned or is_local):
             raise LinkError(
-                f"{enrolment.api_url}: expected https with a certificate pin; plain "
+                f"{base}: expected https with a certificate pin; plain "
                 "HTTP is for loopback only",
                 next_step="enrol again with a file from a server that has TLS",
             )
-        self.base = enrolment.api_url.rstrip("/")
+        self.base = base.rstrip("/")
         timeout = urllib3.Timeout(SOCKET_SECONDS)
         self._pool = (
             urllib3.PoolManager(timeout=timeout)
@@ -99,6 +102,11 @@ class HttpAccess:
                 assert_hostname=False,
             )
         )
+
+    @classmethod
+    def of(cls, enrolment: Enrolment) -> Self:
+        """Return the access to the server of an enrolment."""
+        return cls(enrolment.api_url, enrolment.certificate_pin)
 
     def request(
         self,

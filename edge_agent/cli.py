@@ -141,6 +141,16 @@ def _add_models(verbs: _Verbs) -> None:
     infer = verbs.add("infer", _infer, text, example=example)
     _add_bundle(infer)
     infer.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
+    text = "compute predictions ahead, into a file"
+    example = "watch.bundle --input x.npz -o predictions.sqlite"
+    batch = verbs.add("batch", _batch, text, example=example)
+    _add_bundle(batch)
+    batch.add_argument("--input", type=Path, required=True, help=".npz, .npy or .csv")
+    batch.add_argument("--key", default="", help="column or array of the keys")
+    batch.add_argument("--threads", type=int, default=1)
+    batch.add_argument(
+        *("-o", "--output"), type=Path, required=True, help=".sqlite or .parquet"
+    )
     text, example = "measure the serving model here", "--config agent.yaml --slot main"
     bench = verbs.add("bench", _bench, text, example=example)
     bench.add_argument("--slot", help=_SLOT)
@@ -266,6 +276,44 @@ def _infer(arguments: Arguments) -> int:
         for number, one in enumerate(results)
     ]
     _answer(arguments, document, "\n".join(lines))
+    return 0
+
+
+def _batch(arguments: Arguments) -> int:
+    from edge_agent.batch.run import Job, run_batch
+    from edge_agent.batch.table import Form
+    from edge_agent.runtime.model import load
+
+    model = load(
+        arguments.bundle,
+        trust=arguments.trust,
+        allow_unsigned=arguments.allow_unsigned,
+        threads=arguments.threads,
+        device_profile=arguments.device_profile,
+        state_dir=_find_state_dir(arguments),
+    )
+    manifest = model.manifest
+    job = Job(
+        arguments.input,
+        Form(manifest.input.shape[1:], manifest.input.features, arguments.key),
+        (manifest.name, model.digest, model.variant.id),
+        json.dumps(model.labels),
+    )
+    outcome = run_batch(
+        job,
+        model,
+        arguments.output,
+        clock_us=SystemClock().monotonic_us,
+        report=lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
+    )
+    document = {
+        "output": str(arguments.output),
+        "model": manifest.name,
+        "digest": model.digest,
+        **asdict(outcome),
+    }
+    text = f"{arguments.output}: {outcome.rows} rows, {outcome.failed} without output"
+    _answer(arguments, document, text)
     return 0
 
 

@@ -14,6 +14,8 @@
         * LinkError - the broker's address or answer cannot be used
         * UploadError - samples cannot be sent
         * UpdateError - a model update cannot go on
+        * ServeError - the local service cannot listen, or refuses a request
+        * BatchError - predictions cannot be computed ahead, or looked up
 """
 
 from edge_contract.errors import EXIT_TRUST, EdgeError
@@ -96,3 +98,15 @@ class UpdateTrustError(UpdateError):
 
     code = "agent.update.trust"
     exit_code = EXIT_TRUST
+
+
+class ServeError(AgentError):
+    """The local service cannot listen."""
+
+    code = "agent.serve"
+
+
+class BatchError(AgentError):
+    """Predictions cannot be computed ahead, or looked up."""
+
+    code = "agent.batch"

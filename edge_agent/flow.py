@@ -5,7 +5,7 @@ Owns the values and the seams (Protocols) between ``sources``, ``runtime``, ``st
 ``sinks`` and ``serve``, which are strangers to each other. It does nothing itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -266,4 +266,19 @@ class Repository(Protocol):
 
         Raises:
             ModelError: There is no such slot.
+        """
+
+
+class Predictions(Protocol):
+    """Stores of predictions computed ahead, to look up by key. Any thread may call."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The stores, in the order of the configuration."""
+
+    def find(self, store: str, key: str) -> Mapping[str, object] | None:
+        """Return the prediction under ``key``, ready for JSON; None without one.
+
+        Raises:
+            BatchError: There is no such store, or it cannot be read.
         """

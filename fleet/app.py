@@ -75,7 +75,7 @@ def compose(parts: Parts) -> list[Feature]:
         samples_feature.build(services, parts.ring),
         pipelines_feature.build(services, export_samples),
         registry_feature.build(services, registry),
-        rollout_feature.build(services, registry.publish_desired),
+        rollout_feature.build(services, registry.publish_desired, registry.offers),
         drift_feature.build(services),
         web_feature.build(services),
         inlet.feature(),

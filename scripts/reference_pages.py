@@ -12,6 +12,7 @@ _MODULES = (
     "converter.errors",
     "edge_agent.errors",
     "edge_agent.ota.resolve",
+    "edge_agent.serve.refusals",
     "fleet.errors",
 )
 _HEADER = """\

@@ -75,11 +75,12 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be fetched."""
+    """What is to be fetched: so many bytes with this digest, in hex."""
 
     url: str
     length: int
-    sha256: str
+    digest: str
+    algorithm: str = "sha256"
 
 
 @dataclass
@@ -197,12 +198,12 @@ class Download:
 
     def _verify(self) -> None:
         with self.part.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != self.wanted.sha256 or self._have() != self.wanted.length:
+            found = hashlib.file_digest(stream, self.wanted.algorithm).hexdigest()
+        if found != self.wanted.digest or self._have() != self.wanted.length:
             self.discard()
             raise UpdateTrustError(
-                f"{self.wanted.url}: expected sha256 {self.wanted.sha256}, "
-                f"found {found}; the bytes were deleted",
+                f"{self.wanted.url}: expected {self.wanted.algorithm} "
+                f"{self.wanted.digest}, found {found}; the bytes were deleted",
                 next_step="check the file server: it may be damaged, or lie",
             )
 
@@ -230,7 +231,7 @@ class Download:
             wire = None
         fits = (
             isinstance(wire, dict)
-            and wire.get("sha256") == self.wanted.sha256
+            and wire.get("digest") == self.wanted.digest
             and isinstance(wire.get("etag"), str | None)
             and self._have() <= self.wanted.length
         )
@@ -244,7 +245,7 @@ class Download:
         with contextlib.suppress(FileNotFoundError):
             self.part.unlink()
         self._etag = etag
-        wire = {"sha256": self.wanted.sha256, "etag": etag}
+        wire = {"digest": self.wanted.digest, "etag": etag}
         try:
             write_atomic(self._sidecar, json.dumps(wire).encode())
         except OSError as error:

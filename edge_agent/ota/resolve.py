@@ -7,7 +7,8 @@ the caller has verified both documents' signatures.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,12 +20,30 @@ MAX_DESIRED_BYTES: Final = 256 * 1024
 FORMAT: Final = 1
 ANY_HARDWARE: Final = "default"
 _PERCENT = 100
+_DELTA_PATH: Final = re.compile(r"deltas/[0-9a-f]{64}\.[a-z0-9._-]{1,100}", re.ASCII)
 
 
 class UpdateRejectedError(UpdateTrustError):
     """The server asks for what this device must not run."""
 
     code = "agent.update.rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaOffer:
+    """One way to get a release without fetching the whole of it.
+
+    Attributes:
+        source: Digest of the release that it starts from; None: from nothing.
+        path: Below the address of targets.
+        sha256: Of the delta file.
+        bytes: Its length.
+    """
+
+    source: str | None
+    path: str
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,7 @@ class Rule:
     salt: str
     tags: Mapping[str, str] | None
     rollout: str
+    deltas: tuple[DeltaOffer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +120,24 @@ def selects(salt: str, device: str, percent: int) -> bool:
     """
     digest = hashlib.sha256(f"{salt}{device}".encode()).digest()
     return int.from_bytes(digest[:8], "big") * _PERCENT < percent * 2**64
+
+
+def choose_deltas(
+    rule: Rule, length: int, holds: Callable[[str], bool]
+) -> list[DeltaOffer]:
+    """Return the offers that this device can use, the smallest first.
+
+    Args:
+        rule: What the device follows.
+        length: Bytes of the whole release; an offer must be smaller.
+        holds: Whether a release is in the store.
+    """
+    fitting = [
+        one
+        for one in rule.deltas
+        if one.bytes < length and (one.source is None or holds(one.source))
+    ]
+    return sorted(fitting, key=lambda one: one.bytes)
 
 
 def parse_release(target: str, custom: Mapping[str, Any], length: int) -> Release:
@@ -178,6 +216,19 @@ def _rule(one: Any) -> Rule:
         salt=str(one["salt"]),
         tags=None if tags is None else {_text(k): _text(v) for k, v in tags.items()},
         rollout=str(one["rollout"]),
+        deltas=tuple(_delta(delta) for delta in one.get("deltas", ())),
+    )
+
+
+def _delta(one: Any) -> DeltaOffer:
+    path, source = _text(one["path"]), one["source"]
+    if not _DELTA_PATH.fullmatch(path):
+        raise ValueError(f"expected a path below deltas/, found {path[:80]!r}")
+    return DeltaOffer(
+        source=None if source is None else _text(source),
+        path=path,
+        sha256=_text(one["sha256"]),
+        bytes=_integer(one["bytes"]),
     )
 
 

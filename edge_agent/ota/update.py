@@ -15,11 +15,13 @@ from tuf.api.metadata import TargetFile
 
 from edge_agent.access import HttpAccess
 from edge_agent.errors import UpdateError, UpdateTrustError
-from edge_agent.ota.fetch import Access, Download, Wanted
+from edge_agent.ota.fetch import Access, Wanted
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
+from edge_agent.ota.obtain import Obtainer
 from edge_agent.ota.resolve import (
     Rule,
     check_agreement,
+    choose_deltas,
     choose_rule,
     parse_desired,
     parse_release,
@@ -81,7 +83,7 @@ def run_update(
         journal = Journal(folder / JOURNAL_NAME)
         if journal.record.state in BUSY:
             return journal.record
-        access = access or HttpAccess(enrolment)
+        access = access or HttpAccess.of(enrolment)
         client = TufClient(settings.state_dir, enrolment, access)
         try:
             order = _find_order(client, settings, enrolment)
@@ -180,24 +182,26 @@ class _Attempt:
                 raise
             self.journal.advance(UpdateState.STAGED)
             return self.slots.path(digest)
-        self.journal.advance(UpdateState.DOWNLOADING)
-        sha256 = order.target.hashes["sha256"]
+        target = order.target
         wanted = Wanted(
-            self.client.target_url(order.target), order.target.length, sha256
+            self.client.target_url(target), target.length, target.hashes["sha256"]
         )
-        part = self.folder / "part" / "bundle.part"
-        download = Download(wanted, part, self.access)
-        try:
-            download.run()
-        finally:
-            self.journal.note(downloaded_bytes=download.received_bytes)
+        obtainer = Obtainer(
+            self.folder / "part",
+            self.client.targets_url,
+            self.slots,
+            self.journal,
+            self.access,
+        )
+        deltas = choose_deltas(order.rule, target.length, self.slots.holds)
+        part = obtainer.run(wanted, deltas)
         try:
             self._verify(part, digest)
         except EdgeError:
-            download.discard()
+            obtainer.discard()
             raise
         self.slots.adopt(digest, part)
-        download.discard()
+        obtainer.discard()
         self.journal.advance(UpdateState.STAGED)
         return self.slots.path(digest)
 

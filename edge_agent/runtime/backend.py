@@ -14,6 +14,7 @@ from edge_agent.flow import Float32
 _MODULES: Final = {
     "litert": "edge_agent.runtime.backends.litert",
     "onnxruntime": "edge_agent.runtime.backends.onnxruntime",
+    "reference": "edge_agent.runtime.backends.reference",
     "tflite-runtime": "edge_agent.runtime.backends.tflite_runtime",
 }
 

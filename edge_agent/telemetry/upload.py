@@ -123,7 +123,7 @@ class Upload:
         """
         if not _REQUEST.fullmatch(request):
             raise UploadError(f"sample request: expected an id, found {request[:80]!r}")
-        access = self.access or HttpAccess(self.enrolment)
+        access = self.access or HttpAccess.of(self.enrolment)
         keys = self.enrolment.keys
         folder = f"/api/v1/devices/{self.enrolment.device}/samples/{request}"
         bodies = [

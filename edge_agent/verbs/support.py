@@ -35,7 +35,7 @@ HIDDEN: Final = "(left out)"
 MAX_FILE_BYTES: Final = 1024**2
 _SECRET = re.compile(r"pass|secret|token|key|credential|auth", re.IGNORECASE)
 _USER = re.compile(r"//[^/@\s]+@")
-_STATE_FILES: Final = ("run/status.json", "want.json", "tuf/floor.json")
+_STATE_FILES: Final = ("run/status.json", "want.json", "tuf/floor")
 _SLOT_FILES: Final = (
     "slots.json",
     "update.json",

@@ -6,11 +6,14 @@ renewed while it runs. What is decided is decided in ``publication`` and ``relea
 """
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from fleet.errors import NotFoundError
-from fleet.registry import catalogue, metadata
+from fleet.registry import catalogue, metadata, release
+from fleet.registry.deltas import DeltaStore
 from fleet.registry.errors import RepositoryError
 from fleet.registry.keyring import OFFLINE_ROLES, Keyring
 from fleet.registry.publication import Publication
@@ -34,6 +37,7 @@ class Registry:
         self._services = services
         self._repository: TufRepository | None = None
         self._publication: Publication | None = None
+        self._deltas: DeltaStore | None = None
 
     def start(self) -> None:
         """Open and heal the repository, and renew what expired meanwhile.
@@ -48,6 +52,7 @@ class Registry:
         )
         publication.heal()
         self._repository, self._publication = repository, publication
+        self._deltas = DeltaStore(services.layout.tuf)
         self.renew()
 
     def renew(self) -> None:
@@ -55,6 +60,27 @@ class Registry:
         renewed = self.repository.renew()
         if renewed:
             _LOG.info("registry: signed again: %s", ", ".join(renewed))
+
+    def make_deltas(self) -> None:
+        """Make the deltas of releases that have none yet; may take a while.
+
+        Raises:
+            OSError: The disk refuses; the next call tries again.
+        """
+        if self._deltas is None:
+            raise self._not_started()
+        repository = self.repository
+        while True:
+            releases = release.list_releases(repository.models.signed)
+            paths = [one.target_path for one in releases]
+            files = {one: repository.target_file(one) for one in paths}
+            if self._deltas.make_next(releases, files) is None:
+                return
+
+    def offers(self, digest: str) -> Sequence[Mapping[str, Any]]:
+        """Return the deltas that lead to a release, smallest first, as plain values."""
+        found = () if self._deltas is None else self._deltas.offers(digest)
+        return [asdict(one) for one in found]
 
     @property
     def repository(self) -> TufRepository:

@@ -22,7 +22,7 @@ from fleet.registry.release import MAX_MODELS_BYTES
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _METADATA = re.compile(r"timestamp\.json|[0-9]{1,19}\.[a-z0-9-]{1,64}\.json", re.ASCII)
 _TARGET = re.compile(
-    r"(?:models|fleets/[a-z0-9-]{1,32})/(?P<sha256>[0-9a-f]{64})\.[a-z0-9._-]{1,100}",
+    r"(?:models|deltas|fleets/[a-z0-9-]{1,32})/(?P<sha256>[0-9a-f]{64})\.[a-z0-9._-]{1,100}",
     re.ASCII,
 )
 # What is named by version or digest never changes; a missing next root may appear.

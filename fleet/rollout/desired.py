@@ -7,7 +7,7 @@ completed ones, newest first: a device that the rollout has not reached, or from
 it was aborted, falls through to what it had before. Pure; ``engine`` publishes it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edge_contract.canonical import encode_json
@@ -25,11 +25,19 @@ FORMAT = 1
 # More names than this make the document heavy; a halted rollout then keeps its share.
 _MAX_NAMED_DEVICES = 1000
 
+Offers = Callable[[str], Sequence[Mapping[str, Any]]]
+
+
+def no_offers(_digest: str) -> Sequence[Mapping[str, Any]]:
+    """Return that no delta leads to a release."""
+    return ()
+
 
 def build_rules(
     rollouts: Sequence[Rollout],
     devices: Iterable[Device],
     observations: Mapping[str, Mapping[str, Observation]],
+    offers: Offers = no_offers,
 ) -> list[dict[str, Any]]:
     """Return the rules for one slot.
 
@@ -37,6 +45,7 @@ def build_rules(
         rollouts: All rollouts of the slot, newest first.
         devices: The fleet's devices; needed only while a rollout is halted.
         observations: By rollout and device, for active rollouts.
+        offers: Tells which deltas lead to a release digest.
     """
     rules: list[dict[str, Any]] = []
     for rollout in rollouts:
@@ -48,6 +57,10 @@ def build_rules(
             rules.append(_rule(rollout))
             if not rollout.tags:
                 break  # every device matched: what follows is never read
+    for rule in rules:
+        found = [dict(one) for one in offers(rule["digest"])]
+        if found:
+            rule["deltas"] = found
     return rules
 
 

@@ -47,11 +47,18 @@ class RolloutEngine:
         services: What every feature is built from.
         publish_desired: Publishes a ``desired`` document for a fleet; doing it twice
             with the same bytes is harmless.
+        offers: Tells which deltas lead to a release digest.
     """
 
-    def __init__(self, services: Services, publish_desired: PublishDesired) -> None:
+    def __init__(
+        self,
+        services: Services,
+        publish_desired: PublishDesired,
+        offers: desired.Offers = desired.no_offers,
+    ) -> None:
         self._services = services
         self._publish_desired = publish_desired
+        self._offers = offers
         self._lock = Lock()
 
     def tick(self) -> None:
@@ -261,7 +268,10 @@ class RolloutEngine:
                 }
         slots = {
             slot: desired.build_rules(
-                [one for one in rollouts if one.slot == slot], devices, observations
+                [one for one in rollouts if one.slot == slot],
+                devices,
+                observations,
+                self._offers,
             )
             for slot in sorted({one.slot for one in rollouts})
         }

@@ -35,6 +35,7 @@ from edge_contract.profile import (
     ReferenceProfile,
     ValueReference,
 )
+from edge_contract.reference_model import Linear, ReferenceModel, Trees
 from edge_contract.topics import up_topic
 from edge_contract.window import StatisticsBuilder
 from edge_contract.window_report import WindowReport, encode_blocks
@@ -115,6 +116,30 @@ def window_report() -> WindowReport:
     )
 
 
+def reference_linear() -> ReferenceModel:
+    """Two inputs, scaled; two classes."""
+    body = Linear(
+        np.array([[1, 2], [-0.5, 0.25]], np.float32), np.array([0, 1], np.float32)
+    )
+    affine = np.array([1, 2], np.float32), np.array([0.5, 4], np.float32)
+    return ReferenceModel(2, body, "softmax", affine)
+
+
+def reference_trees() -> ReferenceModel:
+    """A split of the second of two inputs where a NaN goes below, and a leaf."""
+    body = Trees(
+        roots=np.array([0, 3], np.int32),
+        features=np.array([1, -1, -1, -1], np.int32),
+        thresholds=np.array([0.5, 0, 0, 0], np.float32),
+        below=np.array([1, 0, 1, 2], np.int32),
+        above=np.array([2, 0, 0, 0], np.int32),
+        missing_below=np.array([1, 0, 0, 0], np.uint8),
+        values=np.array([[-1], [1], [0.25]], np.float32),
+        base=np.array([0.5], np.float32),
+    )
+    return ReferenceModel(2, body, "pair")
+
+
 def operations() -> Operations:
     """Three latencies, and all that a device can tell."""
     return Operations(
@@ -177,6 +202,8 @@ def all_vectors() -> dict[str, bytes]:
         "profile": profile().encoded,
         "profile-values": real_profile().encoded,
         "golden": golden.encode(),
+        "reference-linear": reference_linear().encode(),
+        "reference-trees": reference_trees().encode(),
         "key-up": keys.up,
         "key-down": keys.down,
         "key-broker": keys.broker_password.encode(),

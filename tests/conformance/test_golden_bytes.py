@@ -8,6 +8,7 @@ from edge_contract.envelope import read_epoch, unseal
 from edge_contract.keys import DeviceKeys, derive_device_key, hkdf_sha256
 from edge_contract.messages import decode_announce, decode_down, decode_state, decode_up
 from edge_contract.profile import ReferenceProfile
+from edge_contract.reference_model import ReferenceModel
 from edge_contract.window_report import WindowReport
 from tests.conformance import samples
 
@@ -75,6 +76,35 @@ def test_a_window_tells_how_the_device_fared() -> None:
     scalars = [getattr(found, one.name) for one in fields(found)[1:]]
     assert scalars == [300_000, 0, 41_000, 130, -5, True, 12_000]
     assert WindowReport.decode(read("message-window")).operations() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "expected"),
+    [
+        (
+            "linear",
+            [[1, 2], [3, 2]],
+            [[0.26894142, 0.73105858], [0.62245933, 0.37754067]],
+        ),
+        (
+            "trees",
+            [[9, 0.5], [9, 0.6], [9, np.nan]],
+            [
+                [0.56217650, 0.43782350],
+                [0.14804720, 0.85195280],
+                [0.56217650, 0.43782350],
+            ],
+        ),
+    ],
+)
+def test_reference_models_give_the_published_outputs(
+    name: str, rows: list[list[float]], expected: list[list[float]]
+) -> None:
+    model = ReferenceModel.decode(read(f"reference-{name}"))
+
+    found = model.infer(np.array(rows, np.float32))
+
+    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,10 @@ from edge_contract.operations import (
     encode_operations,
 )
 from edge_contract.profile import ReferenceProfile
+from edge_contract.reference_model import ReferenceModel
 from edge_contract.topics import DOWN_KINDS, UP_KINDS, parse_topic
 from edge_contract.window_report import WindowReport
+from tests.conformance.samples import reference_linear, reference_trees
 from tests.support.contract_samples import make_profile, make_release, make_statistics
 
 KEY = bytes(32)
@@ -46,6 +48,13 @@ def decode_window(data: bytes) -> object:
     return report.operations(), report.statistics(PROFILE)
 
 
+def decode_and_run(data: bytes) -> object:
+    """What the decoder lets pass must run, and end."""
+    model = ReferenceModel.decode(data)
+    with np.errstate(all="ignore"):
+        return model.infer(np.zeros((1, model.inputs), np.float32))
+
+
 DECODERS: dict[str, Decoder] = {
     "cbor": lambda data: decode_cbor(data, max_bytes=4096),
     "json": lambda data: decode_json(data, max_bytes=4096),
@@ -54,6 +63,7 @@ DECODERS: dict[str, Decoder] = {
     "golden": GoldenVectors.decode,
     "manifest": Manifest.decode,
     "enrolment": Enrolment.from_json,
+    "reference model": decode_and_run,
     "state": decode_state,
     "announce": decode_announce,
     "window statistics": decode_window,
@@ -76,7 +86,13 @@ VALUES = st.recursive(
     ),
     max_leaves=30,
 )
-SEEDS = [PROFILE.encoded, make_release()[0].encoded, encode_cbor({1: b"12345678"})]
+SEEDS = [
+    PROFILE.encoded,
+    make_release()[0].encoded,
+    encode_cbor({1: b"12345678"}),
+    reference_linear().encode(),
+    reference_trees().encode(),
+]
 
 
 def survive(decoder: Decoder, data: bytes) -> None:
@@ -149,6 +165,24 @@ def test_window_reports_with_any_field_replaced(fields: dict[int, object]) -> No
     except EdgeError:
         return
     survive(decode_window, data)
+
+
+@settings(max_examples=300)
+@given(
+    name=st.integers(0, 7),
+    edits=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 255)), max_size=3),
+    outputs=st.integers(0, 3),
+)
+def test_reference_trees_with_any_array_edited(
+    name: int, edits: list[tuple[int, int]], outputs: int
+) -> None:
+    wire = decode_cbor(reference_trees().encode(), max_bytes=4096)
+    array = bytearray(wire[6][name + 1])
+    for position, value in edits:
+        array[position % len(array)] = value
+    wire[6][name + 1] = bytes(array)
+    wire[6][0] = outputs or wire[6][0]
+    survive(decode_and_run, encode_cbor(wire))
 
 
 @given(

@@ -82,20 +82,20 @@ def enrolment(port: int, pin: str | None) -> Enrolment:
 
 def test_http_goes_to_the_pinned_server_only(tls_server: tuple[int, str]) -> None:
     port, pin = tls_server
-    response = HttpAccess(enrolment(port, pin)).request(
+    response = HttpAccess.of(enrolment(port, pin)).request(
         "GET", f"https://127.0.0.1:{port}/"
     )
     assert response.read() == b"ok"
     response.release_conn()
     response.close()
-    access = HttpAccess(enrolment(port, "ab" * 32))
+    access = HttpAccess.of(enrolment(port, "ab" * 32))
     with pytest.raises(urllib3.exceptions.SSLError, match=r"[Ff]ingerprint"):
         access.request("GET", f"https://127.0.0.1:{port}/")
 
 
 def test_https_needs_a_pin() -> None:
     with pytest.raises(LinkError, match="certificate pin"):
-        HttpAccess(enrolment(1, None))
+        HttpAccess.of(enrolment(1, None))
 
 
 class Deaf:

@@ -12,19 +12,21 @@ from pathlib import Path
 import pytest
 
 from edge_agent.access import HttpAccess
-from edge_agent.errors import LinkError, UpdateTrustError
+from edge_agent.errors import LinkError, UpdateError, UpdateTrustError
 from edge_agent.ota.fetch import Download, PermanentFetchError, Wanted
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
 from edge_agent.ota.resolve import UpdateRejectedError
 from edge_agent.ota.slots import Slots, open_slot
-from edge_agent.ota.tuf_client import ExpiredError
+from edge_agent.ota.trusted import ExpiredError
 from edge_agent.ota.update import UpdateSettings, run_update
 from edge_agent.ota.updater import Updater
 from edge_agent.probe import SelfTestError
+from edge_contract.bundle import Bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.enrolment import Enrolment
 from edge_contract.errors import BundleSignatureError, BundleUnsignedError
 from edge_contract.signing import generate_key
+from fleet.registry.stretches import find_delta
 from tests.support.bundles import ModelRecipe, make_bundle
 from tests.support.faulty_server import Fault, FaultyServer, serve_files
 from tests.support.manual_clock import ManualClock
@@ -164,7 +166,7 @@ def test_downloads_survive(world: World, name: str, faults: list[Fault]) -> None
         sha256_hex(bundle.read_bytes()),
     )
     part = world.slot_dir / "part" / "bundle.part"
-    access = HttpAccess(world.enrolment)
+    access = HttpAccess.of(world.enrolment)
     download = Download(wanted, part, access, sleeps.append, seeded(1))
     assert download.run().read_bytes() == bundle.read_bytes()
     if name == "cut":
@@ -256,7 +258,7 @@ def test_a_replayed_repository_is_refused_even_after_cache_loss(world: World) ->
     with pytest.raises(UpdateTrustError):
         world.update()
     for path in (world.state_dir / "tuf").iterdir():
-        if path.name != "floor.json" and path.is_file():
+        if path.name != "floor" and path.is_file():
             path.unlink()
     with pytest.raises(UpdateTrustError, match="version 2 or newer, found 1"):
         world.update()
@@ -364,3 +366,102 @@ def new_updater(world: World) -> Updater:
         poll_us=10**12,
         report=lambda _: None,
     )
+
+
+def offer(world: World, source: int | None, target: int) -> dict[str, object]:
+    """Put a delta between two releases on the server, as the server makes it."""
+    bundles = world.scratch
+    before = b"" if source is None else (bundles / f"{source}.bundle").read_bytes()
+    delta = find_delta(before, (bundles / f"{target}.bundle").read_bytes())
+    sha256 = sha256_hex(delta)
+    path = world.repository.folder / "targets" / "deltas" / f"{sha256}.toy.delta"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(delta)
+    found = None
+    if source is not None:
+        with Bundle.open(bundles / f"{source}.bundle") as bundle:
+            found = bundle.digest
+    return {
+        "source": found,
+        "path": f"deltas/{path.name}",
+        "sha256": sha256,
+        "bytes": len(delta),
+    }
+
+
+def want_by_delta(world: World, counter: int, *offers: dict[str, object]) -> str:
+    digest = world.release(counter)
+    target = f"models/toy-{counter}.bundle"
+    wanted = rule(target, digest, counter, deltas=list(offers))
+    world.repository.set_desired(counter + 100, wanted)
+    world.repository.publish()
+    return digest
+
+
+def install(world: World) -> None:
+    record = world.update()
+    slots = Slots(world.slot_dir)
+    slots.begin_trial(record.digest)
+    slots.commit()
+    journal = world.journal
+    journal.advance(UpdateState.TRIAL)
+    journal.advance(UpdateState.COMMITTED)
+
+
+def test_a_delta_is_fetched_in_place_of_the_whole(world: World) -> None:
+    world.release(1)
+    install(world)
+    world.release(2)
+    found = offer(world, 1, 2)
+    digest = want_by_delta(world, 2, offer(world, None, 2), found)
+    record = world.update()
+    assert record.is_ready
+    assert record.digest == digest
+    assert record.downloaded_bytes == found["bytes"]
+    bundle = Slots(world.slot_dir).path(digest)
+    assert bundle.read_bytes() == (world.scratch / "2.bundle").read_bytes()
+    assert not any((world.slot_dir / "part").iterdir())
+
+
+def test_a_delta_from_a_release_that_is_not_here_is_not_used(world: World) -> None:
+    world.release(1)
+    world.release(2)
+    digest = want_by_delta(world, 2, offer(world, 1, 2))
+    record = world.update()
+    assert record.digest == digest
+    assert record.downloaded_bytes == (world.scratch / "2.bundle").stat().st_size
+
+
+@pytest.mark.parametrize("harm", ["absent", "lies", "other target", "garbage"])
+def test_whatever_is_wrong_with_a_delta_the_whole_is_fetched(
+    world: World, harm: str
+) -> None:
+    world.release(1)
+    install(world)
+    world.release(2)
+    found = offer(world, 1, 2)
+    path = world.repository.folder / "targets" / str(found["path"])
+    if harm == "absent":
+        path.unlink()
+    elif harm == "lies":
+        path.write_bytes(bytes(path.stat().st_size))
+    elif harm == "other target":
+        found = offer(world, 1, 1)
+    else:
+        path.write_bytes(b"x" * 100)
+        found |= {"sha256": sha256_hex(b"x" * 100), "bytes": 100}
+    digest = want_by_delta(world, 2, found)
+    record = world.update()
+    assert record.is_ready
+    assert record.digest == digest
+    bundle = Slots(world.slot_dir).path(digest)
+    assert bundle.read_bytes() == (world.scratch / "2.bundle").read_bytes()
+
+
+def test_a_delta_outside_its_folder_is_refused(world: World) -> None:
+    world.release(1)
+    found = {**offer(world, None, 1), "path": "deltas/../../../etc/passwd"}
+    want_by_delta(world, 1, found)
+    with pytest.raises(UpdateError, match="below deltas/"):
+        world.update()
+    assert world.nothing_installed()
