@@ -297,3 +297,27 @@ def test_what_a_check_finds_has_a_next_step(home: LonelyHome) -> None:
     assert not found["models.two.model"]["ok"]
     assert found["broker"]["detail"] == "none: nothing is sent"
     assert [name for name, one in found.items() if not one["detail"]] == []
+
+
+@pytest.mark.slow
+def test_the_service_answers_from_the_slots_and_shows_metrics(home: LonelyHome) -> None:
+    path = home.folder / "agent.sock"
+    home.config.write_text(FILE + "service: {unix: agent.sock}\n")
+    home.start()
+    await_value(path.exists, bool)
+    await_value(lambda: home.slot("one").get("produced", 0), lambda n: n > 20)
+
+    def get(target: str) -> bytes:
+        with closing(socket.socket(socket.AF_UNIX)) as stream:
+            stream.settimeout(30)
+            stream.connect(str(path))
+            head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            stream.sendall(f"{head}\r\n".encode())
+            return b"".join(iter(lambda: stream.recv(65536), b""))
+
+    assert b'edge_agent_inferences_total{slot="one"}' in get("/metrics")
+    assert home.two.encode() in get("/edge/v1/status")
+    assert b"200 OK" in get("/v2/models/asked/ready").splitlines()[0]
+    home.stop()
+
+    assert not path.exists()
