@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.flow import ModelCard
 from edge_agent.serve import catalog
@@ -35,7 +36,6 @@ from edge_agent.serve.request import (
     refuse_shared_memory,
 )
 from edge_agent.serve.routes import Routes
-from edge_agent.serve.settings import ServiceConfig
 from edge_agent.serve.tensors import (
     DATATYPE,
     decode_binary,

@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from edge_agent.addresses import Address
 from edge_agent.errors import ServeError
-from edge_agent.serve.settings import Address
 
 MODE: Final = 0o660
 _MAX_PATH: Final = 107  # sun_path of unix(7), without its end
