@@ -101,17 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("run", _run, "infer, count and report until stopped")
     add("check", _check, "say whether this device could run, part by part")
     add("status", _status, "show what the agent said last")
-    infer = add("infer", _infer, "run a bundle on a file of data", config=False)
-    _add_bundle(infer)
-    infer.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
-    batch = add("batch", _batch, "compute predictions ahead, into a file", config=False)
-    _add_bundle(batch)
-    batch.add_argument("--input", type=Path, required=True, help=".npz, .npy or .csv")
-    batch.add_argument("--key", default="", help="column or array of the keys")
-    batch.add_argument("--threads", type=int, default=1)
-    batch.add_argument(
-        *("-o", "--output"), type=Path, required=True, help=".sqlite or .parquet"
-    )
+    _add_infer(add("infer", _infer, "run a bundle on a file of data", config=False))
+    _add_batch(add("batch", _batch, "compute predictions ahead", config=False))
     enrol = add("enrol", _enrol, "install an enrolment file, and delete it")
     enrol.add_argument("file", type=Path, help="from `edge-fleet device add`")
     update = add("update", _update, "look for an update, fetch and test it")
@@ -141,6 +132,21 @@ def _add_bundle(verb: argparse.ArgumentParser) -> None:
         "--allow-unsigned", action="store_true", help="do not ask who made it"
     )
     verb.add_argument("--device-profile", default="auto", help="which variant to take")
+
+
+def _add_infer(verb: argparse.ArgumentParser) -> None:
+    _add_bundle(verb)
+    verb.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
+
+
+def _add_batch(verb: argparse.ArgumentParser) -> None:
+    _add_bundle(verb)
+    verb.add_argument("--input", type=Path, required=True, help=".npz, .npy or .csv")
+    verb.add_argument("--key", default="", help="column or array of the keys")
+    verb.add_argument("--threads", type=int, default=1)
+    verb.add_argument(
+        *("-o", "--output"), type=Path, required=True, help=".sqlite or .parquet"
+    )
 
 
 def _run(arguments: Arguments) -> int:
@@ -207,9 +213,8 @@ def _infer(arguments: Arguments) -> int:
 
 
 def _batch(arguments: Arguments) -> int:
-    from edge_agent.batch.run import Job, run_batch
-    from edge_agent.batch.table import Form
     from edge_agent.runtime.model import load
+    from edge_agent.verbs.batch import compute
 
     model = load(
         arguments.bundle,
@@ -218,29 +223,14 @@ def _batch(arguments: Arguments) -> int:
         threads=arguments.threads,
         device_profile=arguments.device_profile,
     )
-    manifest = model.manifest
-    job = Job(
-        arguments.input,
-        Form(manifest.input.shape[1:], manifest.input.features, arguments.key),
-        (manifest.name, model.digest, model.variant.id),
-        json.dumps(model.labels),
-    )
-    outcome = run_batch(
-        job,
+    answer = compute(
         model,
+        arguments.input,
+        arguments.key,
         arguments.output,
-        clock_us=SystemClock().monotonic_us,
-        report=lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
+        lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
     )
-    document = {
-        "output": str(arguments.output),
-        "model": manifest.name,
-        "digest": model.digest,
-        **asdict(outcome),
-    }
-    text = f"{arguments.output}: {outcome.rows} rows, {outcome.failed} without output"
-    _answer(arguments, document, text)
-    return 0
+    return _print(arguments, answer)
 
 
 def _describe_output(labels: Sequence[str], output: Float32) -> dict[str, Any]:

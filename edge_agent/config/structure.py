@@ -16,6 +16,7 @@ import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 
 from edge_agent.config.schema import AgentConfig
+from edge_agent.config.service import Address
 from edge_agent.config.units import BOUNDS, Duration, Percent, Size, magnitude, wrong
 
 TAG: Final = "type"
@@ -37,6 +38,7 @@ def make_converter(folder: Path) -> cattrs.Converter:
         Duration: lambda value, _: Duration.parse(value),
         Size: lambda value, _: Size.parse(value),
         Percent: lambda value, _: Percent.parse(value),
+        Address: lambda value, _: Address.parse(value),
         Path: lambda value, _: folder / _exactly(str, value, "a path"),
         str: lambda value, _: _exactly(str, value, "a text"),
         bool: lambda value, _: _exactly(bool, value, "true or false"),

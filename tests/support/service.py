@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from edge_agent.config import Duration
+from edge_agent.config.service import Address, ServiceConfig
 from edge_agent.flow import Predictions, Repository
 from edge_agent.serve.server import Server
-from edge_agent.serve.settings import Address, ServiceConfig
 
 FREE = Address("127.0.0.1", 0)
 

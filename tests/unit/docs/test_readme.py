@@ -15,6 +15,7 @@ from fleet import cli as fleet_cli
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 HOW_TO = ROOT / "docs" / "how-to" / "operate-a-fleet.md"
+SERVE = ROOT / "docs" / "how-to" / "serve-over-http.md"
 CONVERT = ROOT / "docs" / "how-to" / "convert-a-model.md"
 PARSERS = {
     "edge-agent": agent_cli.make_parser,
@@ -30,7 +31,8 @@ def find_commands(path: Path) -> list[str]:
     return [line.split("#")[0].strip() for line in [*lines, *inline]]
 
 
-COMMANDS = [*find_commands(README), *find_commands(HOW_TO), *find_commands(CONVERT)]
+PAGES = (README, HOW_TO, CONVERT, SERVE)
+COMMANDS = [command for page in PAGES for command in find_commands(page)]
 
 
 def test_there_are_commands_to_check() -> None:

@@ -17,6 +17,7 @@ from edge_agent.config import (
     load_config,
     parse_config,
 )
+from edge_agent.config.service import Address
 from edge_agent.config.structure import KeyedError, find_member, make_converter
 from edge_agent.config.units import Duration, Percent, Size
 from edge_contract.errors import ConfigError
@@ -89,6 +90,9 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
         "  grpc:",
         "  max_request:",
         "  max_json:",
+        "  connections:",
+        "  patience:",
+        "  predictions:",
     )
     text = [
         new if new.strip().startswith(optional) or new.startswith(optional) else old
@@ -101,7 +105,10 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
     assert slot.bundle == FOLDER / "watch.bundle"
     assert slot.shadow == ShadowConfig(FOLDER / "next.bundle")
     assert config.service == ServiceConfig(
-        "127.0.0.1:8080", FOLDER / "agent.sock", "127.0.0.1:8081"
+        Address("127.0.0.1", 8080),
+        FOLDER / "agent.sock",
+        Address("127.0.0.1", 8081),
+        predictions={"nightly": FOLDER / "predictions.sqlite"},
     )
 
 
