@@ -22,6 +22,7 @@ from bench.harness.document import (
 )
 from edge_contract.binning import BinTable, equal_mass_edges
 from edge_contract.envelope import seal, unseal
+from edge_contract.operations import Operations, count_latencies, encode_operations
 from edge_contract.profile import FeatureReference, OutputReference, ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
 from edge_contract.window_report import WindowReport, encode_blocks
@@ -40,7 +41,8 @@ def run() -> Document:
     rows: list[Row] = []
     for count, most in ((300, 512), (60_000, 760)):
         statistics = _count(profile, count)
-        data = _seal_window(profile, statistics)
+        fare = _fare(count)
+        data = _seal_window(profile, statistics, fare)
         as_json = _seal_json(statistics)
         rows.append(
             Row(
@@ -56,7 +58,7 @@ def run() -> Document:
         rows += [
             _compare(
                 f"encode and seal, {count} rows",
-                partial(_seal_window, profile, statistics),
+                partial(_seal_window, profile, statistics, fare),
                 partial(_seal_json, statistics),
                 60.0,
             ),
@@ -137,7 +139,25 @@ def _count(profile: ReferenceProfile, rows: int) -> WindowStatistics:
     return builder.statistics
 
 
-def _seal_window(profile: ReferenceProfile, statistics: WindowStatistics) -> bytes:
+def _fare(rows: int) -> Operations:
+    """Latencies of a long tail over three orders of magnitude, and every gauge."""
+    random = np.random.default_rng(4)
+    latencies = (random.lognormal(5, 0.8, rows) * 1000).astype(np.int64)
+    return Operations(
+        count_latencies(latencies),
+        300_000,
+        queue=12,
+        rss_kib=43_000,
+        cpu_permille=350,
+        temperature=61,
+        is_throttled=False,
+        disk_free_mib=11_000,
+    )
+
+
+def _seal_window(
+    profile: ReferenceProfile, statistics: WindowStatistics, operations: Operations
+) -> bytes:
     count_block, moment_block = encode_blocks(statistics)
     report = WindowReport(
         bytes(8),
@@ -155,6 +175,7 @@ def _seal_window(profile: ReferenceProfile, statistics: WindowStatistics) -> byt
         covers=(),
         count_block=count_block,
         moment_block=moment_block,
+        operation_block=encode_operations(operations),
     )
     return seal(report.encode(), key=KEY, epoch=1, aad=TOPIC)
 

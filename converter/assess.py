@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from converter import vectors
-from converter.candidate import Quantizer
+from converter.candidate import PlainQuantizer, Quantizer
 from converter.choose import Figures
 from converter.decide import Decision, Goldens, Rules, decide
 from converter.errors import ConvertError
@@ -141,6 +141,8 @@ def _quantizer(model: FloatModel) -> Quantizer:
         from converter.ort.quantizer import OnnxQuantizer
 
         return OnnxQuantizer(model)
+    if model.runtime == "reference":
+        return PlainQuantizer(model)
     from converter.litert.quantizer import LitertQuantizer
 
     return LitertQuantizer(model)

@@ -134,3 +134,29 @@ class Quantizer(Protocol):
         Raises:
             ConvertQuantizeError: The recipe cannot be applied to this model.
         """
+
+
+class PlainQuantizer:
+    """Makes float candidates only: of models whose runtime has nothing smaller."""
+
+    def __init__(self, model: FloatModel) -> None:
+        self.model = model
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """None can be quantized."""
+        return ()
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Return float32."""
+        return (Recipe(self.model.runtime, "float32"),)
+
+    def refine(self, recipe: Recipe) -> None:
+        """Return None: there is nothing to refine."""
+
+    def calibrate(self, frames: Frames) -> None:
+        """Nothing is learned."""
+
+    def make(self, recipe: Recipe) -> Candidate:
+        """Return the model itself."""
+        return Candidate(recipe, self.model.content)

@@ -12,6 +12,7 @@ from converter.candidate import Candidate
 from converter.litert.versions import parse, read_needs
 from converter.model import Runtime
 from converter.profiles import DeviceProfile
+from edge_contract.reference_model import FORMAT
 
 # `ai-edge-litert` continued TensorFlow Lite at 1.0 after TensorFlow 2.16. Which of its
 # releases first had an operator version of 2.17 and later is not recorded: the release
@@ -60,6 +61,8 @@ def check(candidate: Candidate, profile: DeviceProfile | None) -> Compatibility:
         return Compatibility(
             candidate.runtime, "0", (f"needs {candidate.runtime}, found {found}",)
         )
+    if candidate.runtime == "reference":
+        return Compatibility(runtime, str(FORMAT))
     if candidate.runtime == "onnxruntime":
         return Compatibility(runtime, _first_onnx(candidate), _onnx(candidate, profile))
     return Compatibility(

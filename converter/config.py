@@ -25,6 +25,15 @@ def cache_folder() -> Path:
     return Path(base) / "edgeloop"
 
 
+def torch_python() -> str:
+    """Return the interpreter that has PyTorch, where that is not this one.
+
+    PyTorch is large and seldom shares its versions with anything: it may live in an
+    environment of its own, named by ``EDGE_CONVERT_TORCH_PYTHON``.
+    """
+    return os.environ.get("EDGE_CONVERT_TORCH_PYTHON", "")
+
+
 def worker_environment() -> dict[str, str]:
     """Return our environment with what makes a framework quiet and deterministic."""
     return {**os.environ, **_WORKER}

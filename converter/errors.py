@@ -5,7 +5,7 @@ Owns the codes under ``convert.``; the root and the exit codes are those of
 ``edge_contract.errors``.
 """
 
-from edge_contract.errors import EXIT_GATE, EXIT_USAGE, EdgeError
+from edge_contract.errors import EXIT_GATE, EXIT_TRUST, EXIT_USAGE, EdgeError
 
 
 class ConvertError(EdgeError):
@@ -25,6 +25,13 @@ class ConvertModelError(ConvertError):
     """The file is not a model of a kind that we read."""
 
     code = "convert.model"
+
+
+class ConvertTrustError(ConvertError):
+    """The file could run code of unknown origin, and nobody said that it may."""
+
+    code = "convert.trust"
+    exit_code = EXIT_TRUST
 
 
 class ConvertShapeError(ConvertError):

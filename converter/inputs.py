@@ -92,7 +92,7 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
     """
     progress(f"loading {request.model.name}")
     profiles = {DEFAULT: None, **{one: load_profile(one) for one in request.profiles}}
-    with open_source(request.model) as source:
+    with open_source(request.model, trust_pickle=request.trust_pickle) as source:
         models, absent = export_models(source, profiles.values())
         model = models[0]
         rule = _frame_rule(request, model)
@@ -110,7 +110,9 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
             (check_parity(source, one, calibration.frames) for one in models),
             key=lambda one: one.sqnr_db,
         )
-        features = outputs.feature_names(request.features, calibration, rule)
+        asked = _asked(request.features, calibration.feature_names, source.features)
+        features = outputs.feature_names(asked, calibration, rule)
+        labels = _asked(request.labels, calibration.label_names, source.labels)
         return Inputs(
             models=models,
             absent=absent,
@@ -121,7 +123,7 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
             meaning=meaning,
             metric=_metric(request, meaning, validation),
             features=features,
-            labels=outputs.label_names(request.labels, calibration, meaning.classes),
+            labels=outputs.label_names(labels, calibration, meaning.classes),
             parity=parity,
             framework=source.framework,
             toolchain=dict(source.toolchain),
@@ -132,6 +134,13 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
                 )
             ),
         )
+
+
+def _asked(
+    asked: tuple[str, ...], by_data: tuple[str, ...], by_model: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return names that go before the data's: the user's, else the model's own."""
+    return asked or (() if by_data else by_model)
 
 
 def _frame_rule(request: BuildRequest, model: FloatModel) -> FrameRule:

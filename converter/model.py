@@ -10,7 +10,8 @@ from typing import Final, Literal, get_args
 
 from converter.tensors import TensorSpec
 
-Runtime = Literal["litert", "onnxruntime"]
+# In the order in which a device without a profile is likely to have them.
+Runtime = Literal["litert", "reference", "onnxruntime"]
 RUNTIMES: Final[tuple[Runtime, ...]] = get_args(Runtime)
 
 
@@ -19,7 +20,8 @@ class FloatModel:
     """A normalised float32 model with one input and one output.
 
     Attributes:
-        content: The file: a LiteRT flatbuffer or an ONNX protobuf.
+        content: The file: a LiteRT flatbuffer, an ONNX protobuf, or a model of
+            ``edge_contract.reference_model``.
         input: Its input; the batch is 1.
         output: Its output, before ``post``; the batch is 1.
         operators: Types of its operators, in order.

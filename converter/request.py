@@ -38,6 +38,7 @@ class BuildRequest:
         features: Names of the observed features.
         name: The model's name; the file's stem when None.
         sign_key: An Ed25519 private key in PEM.
+        trust_pickle: Read a model file that can run any code.
     """
 
     model: Path
@@ -61,6 +62,7 @@ class BuildRequest:
     features: tuple[str, ...] = ()
     name: str | None = None
     sign_key: Path | None = None
+    trust_pickle: bool = False
 
     @property
     def model_name(self) -> str:

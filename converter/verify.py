@@ -9,6 +9,7 @@ saturating, as a device must.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -101,6 +102,7 @@ def verify(
     *,
     data: Path | None = None,
     min_sqnr_db: float | None = None,
+    trust_pickle: bool = False,
 ) -> tuple[Verification, ...]:
     """Compare a model, or each variant of a bundle, with another model.
 
@@ -110,16 +112,16 @@ def verify(
         data: An ``.npz`` file with frames ``x``; generated inputs where None.
         min_sqnr_db: What is asked; by kind where None: 80 dB for a float file, 20 dB
             for a quantized one.
+        trust_pickle: Whether a file may run code.
 
     Raises:
         ConvertError: A file cannot be read or run.
     """
     with ExitStack() as stack:
-        other = None if against is None else _open(against, stack)
+        opened = partial(_open, stack=stack, trust_pickle=trust_pickle)
+        other = None if against is None else opened(against)
         candidates = (
-            _open_bundle(model, stack)
-            if model.suffix == _BUNDLE
-            else [_open(model, stack)]
+            _open_bundle(model, stack) if model.suffix == _BUNDLE else [opened(model)]
         )
         shape = candidates[0].shape or (None if other is None else other.shape)
         inputs = _inputs(data, shape)
@@ -241,7 +243,7 @@ def _facts_findings(facts: Facts) -> list[Finding]:
     return found
 
 
-def _open(path: Path, stack: ExitStack) -> Runnable:
+def _open(path: Path, stack: ExitStack, *, trust_pickle: bool) -> Runnable:
     if path.suffix.lower() == ".tflite":
         try:
             content = path.read_bytes()
@@ -249,7 +251,7 @@ def _open(path: Path, stack: ExitStack) -> Runnable:
             msg = f"{path}: cannot be read: {error.strerror}"
             raise ConvertUsageError(msg, next_step="check the path") from error
         return open_litert(content, path.name)
-    source = stack.enter_context(open_source(path))
+    source = stack.enter_context(open_source(path, trust_pickle=trust_pickle))
     return Runnable(source.name, source.infer, None)
 
 

@@ -8,10 +8,8 @@ needs is imported by that verb: ``run`` loads no update code, ``update`` no brok
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +32,7 @@ EPILOG: Final = """example:
   edge-agent check --config agent.yaml
   edge-agent run --config agent.yaml
 """
+_SLOT: Final = "which model's; the first one's if left out"
 Arguments = argparse.Namespace
 
 
@@ -61,126 +60,193 @@ def make_parser() -> argparse.ArgumentParser:
     )
     version = f"edge-agent {edge_agent.__version__}"
     parser.add_argument("--version", action="version", version=version)
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="one JSON document")
-    told = argparse.ArgumentParser(add_help=False, parents=[common])
-    told.add_argument(
-        "--config",
-        type=Path,
-        help=f"configuration file; {CONFIG_VARIABLE} if left out",
-    )
-    told.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set one key, above file and environment",
-    )
+    verbs = _Verbs(parser)
+    _add_agent(verbs)
+    _add_models(verbs)
+    _add_fleet(verbs)
+    return parser
 
-    nouns = {"": verbs}
 
-    def group(name: str, text: str) -> None:
-        noun = verbs.add_parser(name, help=text, description=text)
-        nouns[name] = noun.add_subparsers(metavar="VERB", required=True)
+class _Verbs:
+    """Adds verbs, alone or under a noun, with the flags that all have."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._nouns = {"": parser.add_subparsers(metavar="VERB", required=True)}
+        self._common = argparse.ArgumentParser(add_help=False)
+        self._common.add_argument(
+            "--json", action="store_true", help="one JSON document"
+        )
+        self._told = argparse.ArgumentParser(add_help=False, parents=[self._common])
+        self._told.add_argument(
+            "--config",
+            type=Path,
+            help=f"configuration file; {CONFIG_VARIABLE} if left out",
+        )
+        self._told.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="set one key, above file and environment",
+        )
+
+    def group(self, name: str, text: str) -> None:
+        """Add a noun."""
+        noun = self._nouns[""].add_parser(name, help=text, description=text)
+        self._nouns[name] = noun.add_subparsers(metavar="VERB", required=True)
 
     def add(
+        self,
         name: str,
         body: Callable[[Arguments], int],
         text: str,
         *,
+        example: str = "",
         config: bool = True,
-        under: str = "",
     ) -> argparse.ArgumentParser:
-        verb = nouns[under].add_parser(
-            name, help=text, description=text, parents=[told if config else common]
+        """Add a verb; ``noun verb`` stands under its noun."""
+        noun, _, verb = name.rpartition(" ")
+        parser = self._nouns[noun].add_parser(
+            verb,
+            help=text,
+            description=text,
+            epilog=f"example:\n  edge-agent {name} {example}" if example else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[self._told if config else self._common],
         )
-        verb.set_defaults(verb=body)
-        return verb
+        parser.set_defaults(verb=body)
+        return parser
 
-    add("run", _run, "infer, count and report until stopped")
-    add("check", _check, "say whether this device could run, part by part")
-    add("status", _status, "show what the agent said last")
-    _add_infer(add("infer", _infer, "run a bundle on a file of data", config=False))
-    _add_batch(add("batch", _batch, "compute predictions ahead", config=False))
-    enrol = add("enrol", _enrol, "install an enrolment file, and delete it")
-    enrol.add_argument("file", type=Path, help="from `edge-fleet device add`")
-    update = add("update", _update, "look for an update, fetch and test it")
-    update.add_argument("--slot", help="which model's; the first one if left out")
-    upload = add("upload", _upload, "send samples that the server asked for")
-    upload.add_argument("--request", required=True, help="the server's request")
-    upload.add_argument("--slot", help="whose source; the first one's if left out")
-    upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
-    group("config", "what the agent was told, and by whom")
+
+def _add_agent(verbs: _Verbs) -> None:
+    told = "--config agent.yaml"
+    verbs.add("run", _run, "infer, count and report until stopped", example=told)
+    text = "say whether this device could run, part by part"
+    verbs.add("check", _check, text, example=told)
+    verbs.add("status", _status, "show what the agent said last", example=told)
+    verbs.group("config", "what the agent was told, and by whom")
     text = "show each value and where it came from"
-    add("explain", _explain, text, under="config")
+    example = f"{told} --set log.level=debug"
+    verbs.add("config explain", _explain, text, example=example)
     text = "read the configuration, and say what is wrong"
-    add("check", _check_config, text, under="config")
-    selftest = add("selftest", _selftest, "run a bundle's golden vectors", config=False)
-    selftest.add_argument("bundle", type=Path)
-    selftest.add_argument("--device-profile", default="auto")
-    selftest.add_argument("--threads", type=int, default=1)
-    return parser
+    verbs.add("config check", _check_config, text, example=told)
+    text = "pack what helps others to find a fault, without secrets"
+    example = f"{told} -o dump.tar.gz"
+    dump = verbs.add("support-dump", _dump, text, example=example)
+    dump.add_argument("-o", "--output", type=Path, required=True, help=".tar.gz")
+
+
+def _add_models(verbs: _Verbs) -> None:
+    text, example = "run a bundle on a file of data", "watch.bundle --input x.npz"
+    infer = verbs.add("infer", _infer, text, example=example)
+    _add_bundle(infer)
+    infer.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
+    text = "compute predictions ahead, into a file"
+    example = "watch.bundle --input x.npz -o predictions.sqlite"
+    batch = verbs.add("batch", _batch, text, example=example)
+    _add_bundle(batch)
+    batch.add_argument("--input", type=Path, required=True, help=".npz, .npy or .csv")
+    batch.add_argument("--key", default="", help="column or array of the keys")
+    batch.add_argument("--threads", type=int, default=1)
+    batch.add_argument(
+        *("-o", "--output"), type=Path, required=True, help=".sqlite or .parquet"
+    )
+    text, example = "measure the serving model here", "--config agent.yaml --slot main"
+    bench = verbs.add("bench", _bench, text, example=example)
+    bench.add_argument("--slot", help=_SLOT)
+    bench.add_argument("--seconds", type=float, default=3.0, help="how long")
+    verbs.group("bundle", "bundles that come without a network")
+    text, example = "bring a release from a stick", "/media/stick --config agent.yaml"
+    stick = verbs.add("bundle import", _import, text, example=example)
+    stick.add_argument("source", type=Path, help="a bundle, or a folder with one")
+    stick.add_argument("--slot", help=_SLOT)
+    _add_trust(stick)
+    text = "run a bundle's golden vectors"
+    _add_selftest(verbs.add("selftest", _selftest, text, config=False))
+
+
+def _add_fleet(verbs: _Verbs) -> None:
+    text = "install an enrolment file, and delete it"
+    example = "watch-3.json --config agent.yaml"
+    enrol = verbs.add("enrol", _enrol, text, example=example)
+    enrol.add_argument("file", type=Path, help="from `edge-fleet device add`")
+    text = "look for an update, fetch and test it"
+    update = verbs.add("update", _update, text, example="--config agent.yaml")
+    update.add_argument("--slot", help=_SLOT)
+    upload = verbs.add("upload", _upload, "send samples that the server asked for")
+    upload.add_argument("--request", required=True, help="the server's request")
+    upload.add_argument("--slot", help=_SLOT)
+    upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
+
+
+def _add_selftest(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("bundle", type=Path)
+    verb.add_argument("--device-profile", default="auto")
+    verb.add_argument("--threads", type=int, default=1)
+    _add_trust(verb)
+    text = "a state folder: trust the builder of its enrolment"
+    verb.add_argument("--enrolled", type=Path, help=text)
+    text = "end the process above so much memory"
+    verb.add_argument("--memory-bytes", type=int, help=text)
+    text = "end the process after so much processor time"
+    verb.add_argument("--cpu-seconds", type=int, default=60, help=text)
+
+
+def _add_trust(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--trust", type=Path, action="append", default=[], help="a public key file"
+    )
 
 
 def _add_bundle(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("bundle", type=Path, help="a bundle file")
-    verb.add_argument(
-        "--trust", type=Path, action="append", default=[], help="a public key file"
-    )
+    _add_trust(verb)
     verb.add_argument(
         "--allow-unsigned", action="store_true", help="do not ask who made it"
     )
     verb.add_argument("--device-profile", default="auto", help="which variant to take")
 
 
-def _add_infer(verb: argparse.ArgumentParser) -> None:
-    _add_bundle(verb)
-    verb.add_argument("--input", type=Path, required=True, help=".npz or .npy file")
-
-
-def _add_batch(verb: argparse.ArgumentParser) -> None:
-    _add_bundle(verb)
-    verb.add_argument("--input", type=Path, required=True, help=".npz, .npy or .csv")
-    verb.add_argument("--key", default="", help="column or array of the keys")
-    verb.add_argument("--threads", type=int, default=1)
-    verb.add_argument(
-        *("-o", "--output"), type=Path, required=True, help=".sqlite or .parquet"
-    )
-
-
 def _run(arguments: Arguments) -> int:
-    from edge_agent.daemon.agent import Agent
+    from edge_agent.verbs.run import run
 
-    layers = _layers(arguments)
-    set_up_logging(layers.resolve().config.log.level)
-    path = _config_path(arguments).resolve()
-    with ExitStack() as stack:
-        agent = Agent(layers, path, SystemClock(), stack)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: agent.stop())
-        agent.run()
-    return 0
+    return run(_config_path(arguments), arguments.set)
 
 
 def _check(arguments: Arguments) -> int:
-    from edge_agent.daemon.check import run_checks
+    from edge_agent.verbs.health import check
 
-    results = run_checks(_configure(arguments))
-    lines = [
-        f"{'ok    ' if one.ok else 'FAILED'} {one.name}: {one.detail}"
-        for one in results
-    ]
-    _answer(arguments, [asdict(one) for one in results], "\n".join(lines))
-    return 0 if all(one.ok for one in results) else EXIT_FAILED
+    return _print(arguments, check(_configure(arguments)))
 
 
 def _status(arguments: Arguments) -> int:
-    from edge_agent.daemon.status import read_status
+    from edge_agent.verbs.health import show_status
 
-    status = read_status(_configure(arguments).state_dir)
-    lines = [f"{name}: {value}" for name, value in status.items()]
-    _answer(arguments, status, "\n".join(lines))
+    return _print(arguments, show_status(_configure(arguments)))
+
+
+def _dump(arguments: Arguments) -> int:
+    from edge_agent.verbs.support import dump
+
+    layers = _layers(arguments)
+    return _print(arguments, dump(layers, arguments.output))
+
+
+def _bench(arguments: Arguments) -> int:
+    from edge_agent.verbs.bench import bench
+
+    config = _configure(arguments)
+    return _print(arguments, bench(config, arguments.slot, arguments.seconds))
+
+
+def _import(arguments: Arguments) -> int:
+    from edge_agent.verbs.models import import_release
+
+    record = import_release(
+        _configure(arguments), arguments.slot, arguments.source, arguments.trust
+    )
+    text = f"{record.digest[:12]} waits for the agent, which tries it out"
+    _answer(arguments, record.to_json(), text)
     return 0
 
 
@@ -192,6 +258,7 @@ def _infer(arguments: Arguments) -> int:
         trust=arguments.trust,
         allow_unsigned=arguments.allow_unsigned,
         device_profile=arguments.device_profile,
+        state_dir=_find_state_dir(arguments),
     )
     frames = _load_frames(arguments.input, model.manifest.input.shape[1:])
     outputs = [model.infer(one) for one in frames]
@@ -222,6 +289,7 @@ def _batch(arguments: Arguments) -> int:
         allow_unsigned=arguments.allow_unsigned,
         threads=arguments.threads,
         device_profile=arguments.device_profile,
+        state_dir=_find_state_dir(arguments),
     )
     answer = compute(
         model,
@@ -231,6 +299,13 @@ def _batch(arguments: Arguments) -> int:
         lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
     )
     return _print(arguments, answer)
+
+
+def _find_state_dir(arguments: Arguments) -> Path | None:
+    """Return where the enrolment is that may vouch for a bundle."""
+    if arguments.config is None and read_variable(CONFIG_VARIABLE) is None:
+        return None
+    return _configure(arguments).state_dir
 
 
 def _describe_output(labels: Sequence[str], output: Float32) -> dict[str, Any]:
@@ -253,29 +328,16 @@ def _enrol(arguments: Arguments) -> int:
 
 
 def _update(arguments: Arguments) -> int:
-    from edge_agent.enrol import load_device
-    from edge_agent.ota.update import UpdateSettings, run_update
-    from edge_agent.runtime.hardware import find_device_profile
+    from edge_agent.verbs.models import update
 
-    config = _configure(arguments)
-    slot, told = config.pick(arguments.slot)
-    hardware = find_device_profile(told.device_profile)
-    program = [sys.executable, "-m", "edge_agent.cli", "selftest"]
-    limits = [f"--device-profile={hardware}", f"--threads={told.threads}"]
-    settings = UpdateSettings(
-        state_dir=config.state_dir,
-        slot=slot,
-        hardware=hardware,
-        selftest_command=lambda path: [*program, str(path), *limits],
-    )
-    record = run_update(settings, load_device(config.state_dir))
+    record = update(_configure(arguments), arguments.slot)
     text = f"{record.state}: {record.target or 'nothing to do'}"
     _answer(arguments, record.to_json(), text)
     return 0
 
 
 def _upload(arguments: Arguments) -> int:
-    from edge_agent.enrol import load_device
+    from edge_agent.device import load_device
     from edge_agent.sources.recording import read_head
     from edge_agent.telemetry.upload import Samples, Upload
 
@@ -298,17 +360,23 @@ def _upload(arguments: Arguments) -> int:
 
 
 def _selftest(arguments: Arguments) -> int:
-    from edge_agent.ota.selftest import format_result
-    from edge_agent.runtime.model import load_bundle, run_golden
-    from edge_contract.bundle import Bundle
+    from edge_agent.probe import Limits, format_proof
+    from edge_agent.verbs.models import selftest
 
-    with Bundle.open(arguments.bundle) as bundle:
-        model = load_bundle(
-            bundle,
-            threads=arguments.threads,
-            device_profile=arguments.device_profile,
+    limits = None
+    if arguments.memory_bytes is not None:
+        limits = Limits(
+            cpu_seconds=arguments.cpu_seconds, memory_bytes=arguments.memory_bytes
         )
-        print(format_result(run_golden(model, bundle)))
+    proof = selftest(
+        arguments.bundle,
+        device_profile=arguments.device_profile,
+        threads=arguments.threads,
+        limits=limits,
+        trust=arguments.trust,
+        enrolled=arguments.enrolled,
+    )
+    print(format_proof(proof))
     return 0
 
 

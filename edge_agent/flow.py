@@ -5,12 +5,14 @@ Owns the values and the seams (Protocols) between ``sources``, ``runtime``, ``st
 ``sinks`` and ``serve``, which are strangers to each other. It does nothing itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_contract.profile import ReferenceProfile
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -44,28 +46,12 @@ class Chunk:
     tag: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Observation:
-    """One inference as statistics see it.
-
-    Attributes:
-        stream: As in ``Chunk``.
-        rows: float32 [n, F], the rows that no earlier inference held.
-        times_us: int64 [n], their event times, never decreasing.
-        is_start: Whether the first of ``rows`` is the first of its stream.
-        output: float32 [K], or None where the inference failed.
-    """
-
-    stream: str
-    rows: Float32
-    times_us: Int64
-    is_start: bool
-    output: Float32 | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Result:
-    """One inference as a sink sees it; ``error`` is None where it succeeded."""
+    """One inference as a sink sees it; ``error`` is None where it succeeded.
+
+    Made at every inference: frozen, it would cost a microsecond more.
+    """
 
     id: str
     time_us: int
@@ -123,8 +109,77 @@ class Sink(Protocol):
 class Observer(Protocol):
     """Who counts what the model saw and said."""
 
-    def record(self, observation: Observation) -> None:
-        """Copy one inference; called once for each, failed or not."""
+    def record(
+        self,
+        stream: str,
+        is_start: bool,  # noqa: FBT001 - ditto, for a name
+        rows: Float32,
+        times_us: Int64 | int,
+        output: Float32 | None,
+        latency_ns: int,
+    ) -> None:
+        """Take one inference; called once for each, failed or not, by one at a time.
+
+        Args:
+            stream: As in ``Chunk``.
+            is_start: Whether the first of ``rows`` is the first of its stream.
+            rows: float32 [n, C], the rows that no earlier inference held. Large frames
+                may be kept instead of copied: nobody writes to them any more.
+            times_us: int64 [n], their event times, never decreasing; one number where
+                all are alike.
+            output: float32 [K], or None where the inference failed; nobody writes to
+                it any more.
+            latency_ns: What the inference took.
+        """
+
+    def prepare(
+        self,
+        profile: ReferenceProfile,
+        release: bytes,
+        grid: Grid,
+        reduce: Callable[[Float32], Float32] | None,
+    ) -> Callable[[], None]:
+        """Get ready to count for another release; slow, and on any thread.
+
+        Args:
+            profile: Its reference profile.
+            release: Its digest.
+            grid: Its frames.
+            reduce: Turns frames (float32 [n, C]) into what is counted of them (float32
+                [n, F]); None where these are the rows themselves.
+
+        Returns:
+            What makes the switch from the next ``record`` on; at once, and called
+            where no ``record`` is under way.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """How the process and its machine fare; None where that cannot be told.
+
+    Attributes:
+        queue: Messages that the server has not acknowledged.
+        rss_bytes: Resident memory of the process.
+        cpu_permille: Processor time of the process, in thousandths of one core.
+        temperature: Of the processor, in °C.
+        is_throttled: Whether the processor runs slower than it could.
+        disk_free_bytes: Left where the state folder is.
+    """
+
+    queue: int | None = None
+    rss_bytes: int | None = None
+    cpu_permille: int | None = None
+    temperature: float | None = None
+    is_throttled: bool | None = None
+    disk_free_bytes: int | None = None
+
+
+class Gauges(Protocol):
+    """Who reads how the process and its machine fare. Any thread may call it."""
+
+    def read(self) -> Readings:
+        """Return the readings of now, or of a few seconds ago; never raises."""
 
 
 class Watcher(Protocol):

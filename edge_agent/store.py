@@ -8,11 +8,14 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from edge_agent.errors import LockError
+
+_RETRY_SECONDS: Final = 0.1
 
 
 def write_atomic(
@@ -59,22 +62,28 @@ class StateLock:
     """Exclusive use of a state folder for as long as the process lives.
 
     The kernel drops the lock with the process, so that a kill leaves none behind.
+
+    Args:
+        path: The lock's file.
+        patience_seconds: How long to wait for another who holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_seconds: float = 0.0) -> None:
         self._path = path
+        self._patience_seconds = patience_seconds
         self._descriptor = -1
 
     def __enter__(self) -> Self:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            msg = f"{self._path.parent}: another edge-agent uses this state folder"
-            raise LockError(
-                msg, next_step="stop it, or give this one a state_dir of its own"
-            ) from error
+        due = time.monotonic() + self._patience_seconds
+        while not _try_lock(descriptor):
+            if time.monotonic() >= due:
+                os.close(descriptor)
+                msg = f"{self._path.parent}: another edge-agent uses this state folder"
+                raise LockError(
+                    msg, next_step="stop it, or give this one a state_dir of its own"
+                )
+            time.sleep(_RETRY_SECONDS)
         self._descriptor = descriptor
         return self
 
@@ -88,6 +97,14 @@ class StateLock:
         self._descriptor = -1
 
 
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a live process holds the lock at ``path``."""
     try:
@@ -95,10 +112,6 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
+        return not _try_lock(descriptor)
     finally:
         os.close(descriptor)

@@ -16,6 +16,7 @@ REST answers, and an ``exit_code`` for the command line. The tree, by who can ac
     * StepError - a pre- or post-processing step
     * GoldenError - golden vectors
     * DeltaError - a delta between two files
+    * ReferenceModelError - a file of the reference runtime
     * ManifestError - a bundle's manifest
     * BundleError - a bundle file
         * BundleFormatError
@@ -124,6 +125,12 @@ class GoldenError(EdgeError):
     """Golden vectors are malformed or do not fit the model."""
 
     code = "golden"
+
+
+class ReferenceModelError(EdgeError):
+    """A file of the reference runtime is malformed or beyond a bound."""
+
+    code = "reference_model"
 
 
 class ManifestError(EdgeError):

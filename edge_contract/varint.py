@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of counts as LEB128 varints, vectorised.
+"""Blocks of counts as LEB128 varints: many at once, vectorised, or a few.
 
 Owns the count block of docs/spec/windows.md: unsigned LEB128, shortest form, one after
 another. It does not know what is counted.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,52 @@ def encode_counts(counts: Int64) -> bytes:
     more = np.arange(width) < lengths[:, np.newaxis] - 1
     encoded: NDArray[np.uint8] = (groups | (more * _CONTINUE))[used].astype(np.uint8)
     return encoded.tobytes()
+
+
+def encode_few(counts: Sequence[int]) -> bytes:
+    """Encode non-negative ``counts``; faster than ``encode_counts`` up to a hundred.
+
+    Raises:
+        WindowError: A count is negative or above 2**53 - 1.
+
+    >>> encode_few([1, 300]).hex()
+    '01ac02'
+    """
+    if counts and not 0 <= min(counts) <= max(counts) <= MAX_COUNT:
+        msg = f"counts: expected 0 to {MAX_COUNT}, found {min(counts)} to {max(counts)}"
+        raise WindowError(msg)
+    found = bytearray()
+    for count in counts:
+        rest = count
+        while rest >= _CONTINUE:
+            found.append(rest & (_CONTINUE - 1) | _CONTINUE)
+            rest >>= _SHIFT
+        found.append(rest)
+    return bytes(found)
+
+
+def decode_few(data: bytes) -> list[int]:
+    """Decode all counts that there are.
+
+    Raises:
+        WindowError: A count is cut off, above 2**53 - 1, or not in its shortest form.
+    """
+    counts: list[int] = []
+    count = shift = 0
+    for byte in data:
+        count |= (byte & (_CONTINUE - 1)) << shift
+        if byte >= _CONTINUE:
+            shift += _SHIFT
+            continue
+        if count > MAX_COUNT or (shift and not byte):
+            msg = f"counts: expected at most {MAX_COUNT} in shortest form"
+            raise WindowError(msg)
+        counts.append(count)
+        count = shift = 0
+    if shift:
+        msg = f"counts: expected a last one, found it cut off in {len(data)} bytes"
+        raise WindowError(msg)
+    return counts
 
 
 def decode_counts(data: bytes, expected: int) -> Int64:

@@ -15,6 +15,7 @@ import numpy as np
 from edge_contract.binning import Float64, Int64
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import CanonicalError, MessageError, WindowError
+from edge_contract.operations import Operations, decode_operations
 from edge_contract.profile import ReferenceProfile
 from edge_contract.varint import decode_counts, encode_counts
 from edge_contract.window import WindowStatistics, check_statistics
@@ -47,6 +48,7 @@ class WindowReport:
         covers: The seqs of never sent windows that were merged into this one.
         count_block: Varints, see ``varint``.
         moment_block: float32 mean of every feature, then float32 m2 of every feature.
+        operation_block: How the device fared, see ``operations``; empty where unknown.
     """
 
     boot_id: bytes
@@ -64,6 +66,7 @@ class WindowReport:
     covers: tuple[int, ...]
     count_block: bytes
     moment_block: bytes
+    operation_block: bytes = b""
 
     def encode(self) -> bytes:
         """Encode as canonical CBOR."""
@@ -86,6 +89,8 @@ class WindowReport:
             body[19] = self.lost
         if self.covers:
             body[22] = list(self.covers)
+        if self.operation_block:
+            body[23] = self.operation_block
         return encode_cbor(body)
 
     @classmethod
@@ -105,6 +110,10 @@ class WindowReport:
             raise MessageError(msg)
         lost, covers = body.get(19, 0), body.get(22, [])
         _check_body(body, lost, covers)
+        operation_block = body.get(23, b"")
+        if type(operation_block) is not bytes:
+            msg = "window report: expected an operations block"
+            raise MessageError(msg)
         return cls(
             boot_id=body[1],
             seq=body[2],
@@ -121,7 +130,18 @@ class WindowReport:
             covers=tuple(covers),
             count_block=body[20],
             moment_block=body[21],
+            operation_block=operation_block,
         )
+
+    def operations(self) -> Operations | None:
+        """Read how the device fared; None where the window does not tell.
+
+        Raises:
+            WindowError: The block is malformed.
+        """
+        if not self.operation_block:
+            return None
+        return decode_operations(self.operation_block)
 
     def statistics(self, profile: ReferenceProfile) -> WindowStatistics:
         """Read the blocks as statistics under ``profile``, and check them.

@@ -4,9 +4,10 @@
 Owns the repairs that later steps rely on: operator codes in both fields (files written
 before TensorFlow 2.4 carry only the deprecated one, and ai-edge-quantizer then reads
 every operator as ADD), a ``serving_default`` signature, a static batch of one, unique
-tensor names, no description or metadata that varies, and EXPAND_DIMS and SQUEEZE as the
-RESHAPE that they are under static shapes (the quantizer covers only the latter), and a
-softmax at the end left to the device, so that no int8 softmax blurs a step.
+tensor names, no description or metadata that varies, EXPAND_DIMS and SQUEEZE as the
+RESHAPE that they are under static shapes (the quantizer covers only the latter), shapes
+that were computed for a batch of any size as the numbers that they are, and a softmax
+at the end left to the device, so that no int8 softmax blurs a step.
 Refuses custom and flex operators by name. It computes nothing; see ``parity``.
 """
 
@@ -97,8 +98,9 @@ def _normalised(content: bytes, source: str) -> FloatModel:
     given = _spec(model, graph, graph.inputs, "input", source)
     found = _spec(model, graph, graph.outputs, "output", source)
     post = _take_softmax_off(model, graph)
-    _set_signature(model, graph, given, found)
     _reshape_instead(model, graph)
+    _drop_dead(model, graph)
+    _set_signature(model, graph, given, found)
     _strip(model)
     operators = tuple(
         operator_name(model.operatorCodes[one.opcodeIndex].builtinCode)
@@ -232,7 +234,9 @@ def _reshape_instead(model: Any, graph: Any) -> None:
     replaced = {_BUILTIN.EXPAND_DIMS, _BUILTIN.SQUEEZE}
     reshape_code: int | None = None
     for operator in graph.operators:
-        if model.operatorCodes[operator.opcodeIndex].builtinCode not in replaced:
+        builtin = model.operatorCodes[operator.opcodeIndex].builtinCode
+        is_computed = builtin == _BUILTIN.RESHAPE and _is_computed(graph, operator)
+        if builtin not in replaced and not is_computed:
             continue
         if reshape_code is None:
             reshape_code = _add_code(model, _BUILTIN.RESHAPE)
@@ -245,6 +249,27 @@ def _reshape_instead(model: Any, graph: Any) -> None:
         operator.inputs = [operator.inputs[0], _add_constant(model, graph, shape)]
 
 
+def _is_computed(graph: Any, operator: Any) -> bool:
+    """Return whether other operators compute the shape of a RESHAPE."""
+    made = {int(one) for each in graph.operators for one in each.outputs}
+    return len(operator.inputs) > 1 and int(operator.inputs[1]) in made
+
+
+def _drop_dead(model: Any, graph: Any) -> None:
+    """Remove operators that the output does not need: shapes once computed."""
+    while True:
+        read = {int(one) for each in graph.operators for one in each.inputs}
+        read |= {int(one) for one in graph.outputs}
+        dead = [one for one in graph.operators if not read & {*map(int, one.outputs)}]
+        if not dead:
+            break
+        outputs = sorted(int(one) for each in dead for one in each.outputs)
+        graph.operators = [one for one in graph.operators if one not in dead]
+        for index in reversed(outputs):
+            _drop_tensor(graph, index)
+    _drop_unused_codes(model, graph)
+
+
 def _take_softmax_off(model: Any, graph: Any) -> tuple[str, ...]:
     """Remove a softmax at the end, and say so; it is the device's post step then."""
     if len(graph.operators) < 2:
@@ -254,6 +279,8 @@ def _take_softmax_off(model: Any, graph: Any) -> tuple[str, ...]:
         model.operatorCodes[last.opcodeIndex].builtinCode == _BUILTIN.SOFTMAX
         and int(last.outputs[0]) == int(graph.outputs[0])
         and last.builtinOptions.beta == 1.0
+        # Of more than class scores, no step of a device takes it.
+        and len(graph.tensors[last.outputs[0]].shape) == 2
     )
     readers = [one for one in graph.operators if last.inputs[0] in one.inputs]
     if not is_softmax or len(readers) != 1:

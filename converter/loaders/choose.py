@@ -4,7 +4,7 @@
 import hashlib
 from pathlib import Path
 
-from converter.errors import ConvertModelError
+from converter.errors import ConvertModelError, ConvertTrustError
 from converter.loaders.framework import FrameworkSource
 from converter.loaders.litert import LitertSource
 from converter.loaders.source import Source
@@ -13,12 +13,26 @@ from edge_contract.canonical import sha256_hex
 _KERAS = {".keras": b"PK\x03\x04", ".h5": b"\x89HDF", ".hdf5": b"\x89HDF"}
 
 
-def open_source(path: Path) -> Source:
+_PICKLES = frozenset({".joblib", ".pkl", ".pickle"})
+_TORCH_PICKLES = frozenset({".pt", ".pth"})
+_TORCH_EXPORT = (
+    "torch.export.save(torch.export.export(model.eval(), (x,)), 'model.pt2')"
+)
+_FRAMEWORKS = {**dict.fromkeys((*_PICKLES, ".skops"), "sklearn"), ".pt2": "torch"}
+_KINDS = ".keras, .h5, .tflite, .onnx, .pt2, .skops, .joblib or a SavedModel"
+
+
+def open_source(path: Path, *, trust_pickle: bool = False) -> Source:
     """Open a source model.
+
+    Args:
+        path: A file, or the folder of a SavedModel.
+        trust_pickle: Whether a file may be read that can run any code.
 
     Raises:
         ConvertModelError: Nothing there, or not a model of a kind that we read.
         ConvertLoaderError: Its framework is not installed or failed.
+        ConvertTrustError: It can run code, and nobody said that it may.
     """
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
@@ -29,6 +43,7 @@ def open_source(path: Path) -> Source:
         msg = f"{path}: expected a model, found no such file"
         raise ConvertModelError(msg, next_step="check the path")
     suffix = path.suffix.lower()
+    _check_trust(path, suffix, trust_pickle=trust_pickle)
     if suffix == ".tflite":
         return LitertSource(path)
     if suffix == ".onnx":
@@ -36,8 +51,31 @@ def open_source(path: Path) -> Source:
         from converter.loaders.onnx import OnnxSource
 
         return OnnxSource(path)
+    if suffix in _FRAMEWORKS:
+        kind = _FRAMEWORKS[suffix]
+        return FrameworkSource(path, kind, trust_pickle=trust_pickle)
+    return _open_keras(path, suffix)
+
+
+def is_source(path: Path) -> bool:
+    """Return whether a path has the form of a model that ``open_source`` reads."""
+    known = {".tflite", ".onnx", *_FRAMEWORKS, *_KERAS, *_TORCH_PICKLES}
+    return path.is_dir() or path.suffix.lower() in known
+
+
+def _check_trust(path: Path, suffix: str, *, trust_pickle: bool) -> None:
+    if suffix in _TORCH_PICKLES:
+        msg = f"{path.name}: expected what torch.export wrote, found a pickle"
+        raise ConvertModelError(msg, next_step=_TORCH_EXPORT)
+    if suffix in _PICKLES and not trust_pickle:
+        msg = f"{path.name}: a pickle runs whatever code its author put in"
+        next_step = "save it with skops.io.dump, or pass --trust-pickle if it is yours"
+        raise ConvertTrustError(msg, next_step=next_step)
+
+
+def _open_keras(path: Path, suffix: str) -> Source:
     if suffix not in _KERAS:
-        msg = f"{path.name}: expected .keras, .h5, .tflite, .onnx or a SavedModel"
+        msg = f"{path.name}: expected {_KINDS}"
         raise ConvertModelError(msg, next_step="export the model to one of these")
     with path.open("rb") as stream:
         head = stream.read(4)

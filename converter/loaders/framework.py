@@ -3,32 +3,35 @@
 
 Owns the parent's end of the protocol: one JSON object a line on the worker's stdin,
 one back on its stdout, tensors as ``.npy`` files in a scratch folder. The framework
-never enters this process. The other end is ``tensorflow_worker``.
+never enters this process. The other end is ``workers.serve``.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Final, Self
 
 import numpy as np
 
-from converter.config import worker_environment
+from converter.config import torch_python, worker_environment
 from converter.errors import (
     ConvertError,
     ConvertLoaderError,
     ConvertModelError,
     ConvertOperatorError,
     ConvertShapeError,
+    ConvertTrustError,
 )
+from converter.loaders.reach import Door, Reach
 from converter.model import Runtime
 from converter.tensors import Float32
 
-_WORKER = "converter.loaders.tensorflow_worker"
+_SERVE: Final = Path(__file__).with_name("workers") / "serve.py"
 _STOP_SECONDS = 10
 _KEPT_LINES = 5
 _ERRORS: dict[str, type[ConvertError]] = {
@@ -36,47 +39,82 @@ _ERRORS: dict[str, type[ConvertError]] = {
     "operator": ConvertOperatorError,
     "shape": ConvertShapeError,
     "missing": ConvertLoaderError,
+    "untrusted": ConvertTrustError,
+}
+
+
+@dataclass(frozen=True)
+class _Framework:
+    worker: str
+    door: Door
+
+
+_FRAMEWORKS: Final = {
+    "keras": _Framework("tensorflow_model", "litert"),
+    "savedmodel": _Framework("tensorflow_model", "litert"),
+    "sklearn": _Framework("sklearn_model", "onnx"),
+    "torch": _Framework("torch_model", "onnx"),
 }
 
 
 class FrameworkSource:
-    """A Keras file or SavedModel folder.
+    """A model that a framework must load.
 
     Args:
         path: The model.
-        framework: ``keras`` or ``savedmodel``.
+        framework: ``keras``, ``savedmodel``, ``sklearn`` or ``torch``.
+        trust_pickle: Whether the file may run code.
 
     Raises:
         ConvertModelError: The framework cannot load it.
         ConvertLoaderError: The framework is not installed, or its process died.
+        ConvertTrustError: It holds types of unknown origin.
     """
 
-    def __init__(self, path: Path, framework: str) -> None:
+    def __init__(
+        self, path: Path, framework: str, *, trust_pickle: bool = False
+    ) -> None:
         self.name = path.name
         self.framework = framework
-        self.runtimes: Mapping[Runtime, str] = {
-            "litert": "",
-            "onnxruntime": "TensorFlow models are not exported to ONNX yet",
-        }
+        self._kind = _FRAMEWORKS[framework]
         self._scratch = tempfile.TemporaryDirectory(prefix="edge-convert-")
         self._folder = Path(self._scratch.name)
         self._log: IO[bytes] = (self._folder / "worker.log").open("wb")
-        self._worker = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", _WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=worker_environment(),
-            text=True,
-        )
+        self._worker = self._start()
         try:
-            loaded = self._ask(
-                {"do": "load", "path": str(path.resolve()), "framework": framework}
+            facts = self._ask(
+                {
+                    "do": "load",
+                    "path": str(path.resolve()),
+                    "framework": framework,
+                    "trust": trust_pickle,
+                }
             )
         except BaseException:
             self.close()
             raise
-        self.toolchain: dict[str, str] = loaded["toolchain"]
+        self.toolchain: dict[str, str] = facts["toolchain"]
+        self.labels: tuple[str, ...] = tuple(facts.get("labels", ()))
+        self.features: tuple[str, ...] = tuple(facts.get("features", ()))
+
+    def _start(self) -> "subprocess.Popen[str]":
+        python = torch_python() if self.framework == "torch" else ""
+        try:
+            return subprocess.Popen(  # noqa: S603 - our own file
+                [python or sys.executable, str(_SERVE), self._kind.worker],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=worker_environment(),
+                text=True,
+            )
+        except OSError as error:
+            self._log.close()
+            self._scratch.cleanup()
+            msg = f"{python}: expected a Python interpreter: {error.strerror}"
+            raise ConvertLoaderError(
+                msg, next_step="check EDGE_CONVERT_TORCH_PYTHON"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -104,12 +142,19 @@ class FrameworkSource:
         self._log.close()
         self._scratch.cleanup()
 
-    def export(self, runtime: Runtime) -> bytes:
-        """Return the model as a float32 LiteRT flatbuffer."""
-        del runtime
-        target = self._folder / "float.tflite"
+    @cached_property
+    def _reach(self) -> Reach:
+        target = self._folder / "exported"
         self._ask({"do": "export", "path": str(target)})
-        return target.read_bytes()
+        return Reach(target.read_bytes(), self._kind.door, self.name)
+
+    def why_not(self, runtime: Runtime) -> str:
+        """Return why the model does not reach a runtime; empty where it does."""
+        return self._reach.why_not(runtime)
+
+    def export(self, runtime: Runtime) -> bytes:
+        """Return the model as a float32 file for a runtime."""
+        return self._reach.export(runtime)
 
     def infer(self, frames: Float32) -> Float32:
         """Run float32 [n, ...] in the framework."""
@@ -119,7 +164,7 @@ class FrameworkSource:
         outputs: Float32 = np.load(found, allow_pickle=False)
         return outputs
 
-    def _ask(self, request: dict[str, str]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         line = ""
         if self._worker.stdin is not None and self._worker.stdout is not None:
             try:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source models that are LiteRT flatbuffers already."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from converter.litert.probe import probe
+from converter.loaders.reach import Reach
 from converter.model import Runtime
 from converter.runtimes.litert import Kernels, LitertEngine
 from converter.tensors import Float32
@@ -20,16 +20,15 @@ class LitertSource:
     """
 
     framework = "litert"
-    runtimes: Mapping[Runtime, str] = {
-        "litert": "",
-        "onnxruntime": "a .tflite file has no way to ONNX here",
-    }
+    labels: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self.toolchain: dict[str, str] = {}
         self._content = path.read_bytes()
         probe(self._content, source=path.name)
+        self._reach = Reach(self._content, "litert", path.name)
 
     def __enter__(self) -> Self:
         return self
@@ -42,10 +41,13 @@ class LitertSource:
     ) -> None:
         """Nothing is held."""
 
+    def why_not(self, runtime: Runtime) -> str:
+        """Return why the model does not reach a runtime; empty where it does."""
+        return self._reach.why_not(runtime)
+
     def export(self, runtime: Runtime) -> bytes:
-        """Return the file's bytes."""
-        del runtime
-        return self._content
+        """Return the file, or what an emitter makes of it."""
+        return self._reach.export(runtime)
 
     def infer(self, frames: Float32) -> Float32:
         """Run float32 [n, ...] on builtin kernels."""

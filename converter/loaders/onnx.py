@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source models that are ONNX files already."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from converter.loaders.reach import Reach
 from converter.model import Runtime
 from converter.ort.normalise import normalise
 from converter.ort.probe import probe
@@ -22,16 +22,15 @@ class OnnxSource:
     """
 
     framework = "onnx"
-    runtimes: Mapping[Runtime, str] = {
-        "litert": "ONNX files are not converted to LiteRT yet",
-        "onnxruntime": "",
-    }
+    labels: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self.toolchain: dict[str, str] = {}
         self._content = path.read_bytes()
         probe(self._content, source=path.name)
+        self._reach = Reach(self._content, "onnx", path.name)
 
     def __enter__(self) -> Self:
         return self
@@ -44,10 +43,13 @@ class OnnxSource:
     ) -> None:
         """Nothing is held."""
 
+    def why_not(self, runtime: Runtime) -> str:
+        """Return why the model does not reach a runtime; empty where it does."""
+        return self._reach.why_not(runtime)
+
     def export(self, runtime: Runtime) -> bytes:
-        """Return the file's bytes."""
-        del runtime
-        return self._content
+        """Return the file, or what an emitter makes of it."""
+        return self._reach.export(runtime)
 
     def infer(self, frames: Float32) -> Float32:
         """Run float32 [n, ...] without graph optimisations, scores only."""

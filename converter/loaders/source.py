@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pipeline asks of a source model, whatever framework made it."""
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -15,14 +14,16 @@ class Source(Protocol):
     Attributes:
         name: What to call it in messages.
         framework: What made it.
-        runtimes: Runtime to why the source does not reach it; empty where it does.
         toolchain: Package to version, of what reads and exports it.
+        labels: Names of the classes where the model knows them, else empty.
+        features: Names of the inputs where the model knows them, else empty.
     """
 
     name: str
     framework: str
-    runtimes: Mapping[Runtime, str]
     toolchain: dict[str, str]
+    labels: tuple[str, ...]
+    features: tuple[str, ...]
 
     def __enter__(self) -> Self:
         """Return the model."""
@@ -35,6 +36,14 @@ class Source(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Give back what it holds."""
+        ...
+
+    def why_not(self, runtime: Runtime) -> str:
+        """Return why it does not reach a runtime; empty where it does.
+
+        Raises:
+            ConvertError: It reaches none.
+        """
         ...
 
     def export(self, runtime: Runtime) -> bytes:

@@ -12,6 +12,7 @@ from onnx import ModelProto, version_converter
 
 TARGET_IR: Final = 8
 TARGET_OPSET: Final = 17
+_NEWER_ATTRIBUTES: Final = frozenset({"noop_with_empty_axes"})
 _OPSETS_OF_IR: Final = {8: 18, 9: 20, 10: 22, 11: 23}
 
 
@@ -25,6 +26,7 @@ def lower(model: ModelProto) -> ModelProto:
     if opset != TARGET_OPSET:
         try:
             model = version_converter.convert_version(model, TARGET_OPSET)
+            _drop_newer_attributes(model)
             onnx.checker.check_model(model)
         except (RuntimeError, ValueError, onnx.checker.ValidationError):
             pass  # an operator without a way there: the newer form stays
@@ -32,6 +34,15 @@ def lower(model: ModelProto) -> ModelProto:
     fitting = [ir for ir, newest in _OPSETS_OF_IR.items() if opset <= newest]
     model.ir_version = max(TARGET_IR, fitting[0] if fitting else model.ir_version)
     return model
+
+
+def _drop_newer_attributes(model: ModelProto) -> None:
+    """Remove an attribute of operator set 18 that its converter forgets."""
+    for node in model.graph.node:
+        kept = [one for one in node.attribute if one.name not in _NEWER_ATTRIBUTES]
+        if node.op_type.startswith("Reduce") and len(kept) < len(node.attribute):
+            del node.attribute[:]
+            node.attribute.extend(kept)
 
 
 def find_opset(model: ModelProto) -> int:

@@ -3,8 +3,8 @@
 
 Owns the repairs that later steps rely on: a static batch of one, one float input and
 one float output (of the labels and scores of scikit-learn, the scores), names for all
-nodes, a lowered form, nothing that varies, and a softmax at the end left
-to the device. Refuses by name what ONNX Runtime does not have built in.
+nodes, a lowered form in plain operators, nothing that varies, and a softmax at the end
+left to the device. Refuses by name what ONNX Runtime does not have built in.
 """
 
 from typing import Final
@@ -19,6 +19,8 @@ from converter.errors import (
 )
 from converter.model import FloatModel
 from converter.ort.lower import lower
+from converter.ort.shapes import add_measured
+from converter.ort.simplify import simplify
 from converter.tensors import TensorSpec
 
 MAX_BYTES: Final = 2**31 - 1
@@ -46,7 +48,9 @@ def normalise(content: bytes, *, source: str) -> FloatModel:
     _keep_scores(model, source)
     _make_static(model, source)
     _drop_dead(model)
-    model = _inferred(lower(model), source)
+    model = simplify(_inferred(lower(model), source))
+    _drop_dead(model)
+    model = _inferred(model, source)
     post = _take_softmax_off(model)
     _name_nodes(model)
     _strip(model)
@@ -181,6 +185,7 @@ def _drop_dead(model: ModelProto) -> None:
 
 
 def _inferred(model: ModelProto, source: str) -> ModelProto:
+    add_measured(model)
     try:
         return shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except Exception as error:  # onnx raises several kinds without a common base

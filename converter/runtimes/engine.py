@@ -15,12 +15,14 @@ from converter.tensors import Float32
 _MODULES: Final[dict[Runtime, str]] = {
     "litert": "converter.runtimes.litert",
     "onnxruntime": "converter.runtimes.onnxruntime",
+    "reference": "converter.runtimes.reference",
 }
 # The first set is what a device runs; the last one computes plainly, and is the
 # reference for golden vectors.
 _KERNEL_SETS: Final[dict[Runtime, tuple[str, ...]]] = {
     "litert": ("xnnpack", "builtin", "reference"),
     "onnxruntime": ("optimised", "plain"),
+    "reference": ("numpy",),
 }
 
 

@@ -11,7 +11,13 @@ from converter.choose import OBJECTIVES
 from converter.errors import ConvertUsageError
 from converter.request import BuildRequest
 from converter.verbs import printing
-from converter.verbs.printing import Verbs, add_verb, one_of, print_json
+from converter.verbs.printing import (
+    Verbs,
+    add_trust_pickle,
+    add_verb,
+    one_of,
+    print_json,
+)
 
 _EXAMPLE = """\
 edge-convert build watch.keras --calibration calibration.npz \\
@@ -42,6 +48,7 @@ def add(verbs: Verbs) -> None:
     names.add_argument(
         "--sign-key", type=Path, metavar="FILE", help="Ed25519 private key (PEM)"
     )
+    add_trust_pickle(names)
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +153,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         group=arguments.group,
         scale=printing.parse_scale(arguments.scale),
         input_range=arguments.input_range,
+        trust_pickle=arguments.trust_pickle,
     )
 
 

@@ -4,7 +4,13 @@
 import argparse
 from pathlib import Path
 
-from converter.verbs.printing import Verbs, add_verb, print_json, print_text
+from converter.verbs.printing import (
+    Verbs,
+    add_trust_pickle,
+    add_verb,
+    print_json,
+    print_text,
+)
 
 
 def add(verbs: Verbs) -> None:
@@ -20,6 +26,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--calibration", required=True, metavar="DATA")
     parser.add_argument("--hop", type=int, metavar="N")
     parser.add_argument("--scale", metavar="FACTOR[,OFFSET]")
+    add_trust_pickle(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -30,7 +37,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.loaders import open_source
     from converter.verbs.printing import parse_scale
 
-    with open_source(arguments.model) as source:
+    trust = arguments.trust_pickle
+    with open_source(arguments.model, trust_pickle=trust) as source:
         model = normalise(source.export("litert"), source=source.name)
     scale = parse_scale(arguments.scale)
     rule = frame_rule(model.input, None, arguments.hop, scale=scale)

@@ -46,6 +46,15 @@ def add_verb(
     return parser
 
 
+def add_trust_pickle(parser: Any) -> None:
+    """Add the option that lets a file run its author's code."""
+    parser.add_argument(
+        "--trust-pickle",
+        action="store_true",
+        help="read a .joblib or .pkl model, which runs whatever code it holds",
+    )
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -4,7 +4,13 @@
 import argparse
 from pathlib import Path
 
-from converter.verbs.printing import Verbs, add_verb, print_json, print_text
+from converter.verbs.printing import (
+    Verbs,
+    add_trust_pickle,
+    add_verb,
+    print_json,
+    print_text,
+)
 from edge_contract.errors import EXIT_GATE
 
 
@@ -31,6 +37,7 @@ def add(verbs: Verbs) -> None:
         metavar="DB",
         help="default: 80 for a float file, 20 for a quantized one",
     )
+    add_trust_pickle(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -41,6 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.against,
         data=arguments.data,
         min_sqnr_db=arguments.min_sqnr,
+        trust_pickle=arguments.trust_pickle,
     )
     if arguments.json:
         print_json({"results": [one.to_json() for one in found]})

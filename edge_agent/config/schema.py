@@ -53,7 +53,7 @@ class SlotConfig:
     trust: tuple[Path, ...] = ()
     threads: int = bounded(1, 1, 64)
     device_profile: str = "auto"
-    memory: Size = bounded(Size(512 * _MIB), 16 * _MIB, 2**40)
+    memory: Size = bounded(Size(512 * _MIB), 64 * _MIB, 2**40)
     source: SourceConfig | None = None
     sinks: tuple[SinkConfig, ...] = ()
     shadow: ShadowConfig | None = None

@@ -1,55 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """The composition root: builds the agent's parts, wires them, starts and stops them.
 
-Owns the order of start and stop, and the supervising thread. It decides nothing: what
-serves is decided in ``deployment``, what is counted in ``stats``, what is sent in
-``telemetry``, what is installed in ``ota``.
+Owns the order of start and stop. It decides nothing: what serves is decided in
+``deployment``, what is counted in ``stats``, what is sent in ``telemetry``, what is
+installed in ``ota``, and how the agent keeps itself well in ``supervision``.
 
-A stop, by SIGTERM or at the end of a source, finishes the inference in hand, counts
-what was recorded, and leaves a checkpoint that equals the produced counter.
+A stop, by SIGTERM or at the end of all sources, finishes the inferences in hand, counts
+what was recorded, and leaves checkpoints that equal the produced counters.
 """
 
 import logging
-import os
 import sys
 import threading
-import time
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from edge_agent.clock import Clock
 from edge_agent.config import AgentConfig, Layers
-from edge_agent.daemon.commands import MAX_DETAIL, CommandDesk, DeskRules
-from edge_agent.daemon.deployment import Deployment, Serving
+from edge_agent.config.layers import LIVE_KEYS
+from edge_agent.daemon.commands import CommandDesk, DeskRules
+from edge_agent.daemon.gauges import SystemGauges
 from edge_agent.daemon.identity import Identity
-from edge_agent.daemon.status import LOCK_NAME, STATUS_SECONDS, write_status
+from edge_agent.daemon.notify import Notifier
+from edge_agent.daemon.reports import Reporter
+from edge_agent.daemon.repository import SlotRepository
+from edge_agent.daemon.slot import House, ModelSlot
+from edge_agent.daemon.status import LOCK_NAME, describe
+from edge_agent.daemon.supervision import Supervisor
 from edge_agent.daemon.wanted import Refused, load_wanted
-from edge_agent.daemon.wiring import open_sink, open_source
-from edge_agent.enrol import load_device
-from edge_agent.errors import AgentError, SinkError
+from edge_agent.device import load_device
+from edge_agent.errors import NotEnrolledError
 from edge_agent.logs import set_up_logging
-from edge_agent.ota.machine import UpdateRecord, build_report
-from edge_agent.ota.slots import Slots
-from edge_agent.ota.updater import Updater
-from edge_agent.runtime.loop import InferenceLoop
-from edge_agent.runtime.session import Session
-from edge_agent.stats.checkpoint import ProducedCounter
-from edge_agent.stats.keeper import StatisticsKeeper
 from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
-from edge_agent.telemetry.outbox import Build, Outbox
+from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.publisher import URGENT_LANE
-from edge_contract.errors import ConfigError, EdgeError
-from edge_contract.messages import Birth, Event
+from edge_contract.enrolment import Enrolment
+from edge_contract.errors import EdgeError
+from edge_contract.messages import Birth
 from edge_contract.wire import Scalar
 
-TICK_SECONDS: Final = 0.25
-JOIN_SECONDS: Final = 30.0
+READY_SECONDS: Final = 30.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -58,8 +52,10 @@ class Agent:
 
     Args:
         layers: What it was told, and by whom.
-        config_path: That file, for the processes that it starts.
+        program: Given a verb, the command line that runs it with the same
+            configuration.
         clock: The time.
+        notifier: The service manager.
         stack: Closes what the agent opens.
 
     Raises:
@@ -67,76 +63,137 @@ class Agent:
     """
 
     def __init__(
-        self, layers: Layers, config_path: Path, clock: Clock, stack: ExitStack
+        self,
+        layers: Layers,
+        program: "Program",
+        clock: Clock,
+        notifier: Notifier,
+        stack: ExitStack,
     ) -> None:
         config = layers.resolve().config
-        self._layers = layers
         state_dir = config.state_dir
-        if len(config.models) > 1:
-            msg = f"models: expected one, found {len(config.models)}"
-            raise ConfigError(msg, next_step="leave the others out")
-        self._config = config
-        self._slot, self._told = config.pick()
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._layers = layers
         self._clock = clock
-        self._device = load_device(state_dir)
+        self._notifier = notifier
+        self._device = find_device(config)
         stack.enter_context(StateLock(state_dir / LOCK_NAME))
         self._outbox = Outbox(
             state_dir / "outbox.sqlite", config.outbox.max.bytes, clock
         )
         stack.callback(self._outbox.close)
-        counter = stack.enter_context(ProducedCounter(state_dir / "produced.counter"))
-        self._keeper = StatisticsKeeper(
-            self._outbox,
-            counter,
-            clock,
-            config.statistics.window.us,
-            config.statistics.checkpoint.us,
-        )
-        slot = self._told
-        self._sink = open_sink(slot)
-        stack.callback(self._close_sink)
-        self._source = open_source(slot, config.statistics.window.us, clock)
-        self._session = Session(self._keeper)
-        self._loop = InferenceLoop(
-            self._source, self._sink, self._session, self._keeper.finish_window
-        )
         self._stop = threading.Event()
-        self._identity = Identity(
-            self._slot, self._session, clock, load_wanted(state_dir)
+        self._reread: Callable[[], Layers] | None = None
+        self._gauges = SystemGauges(state_dir, clock, lambda: self._outbox.pending)
+        self._reporter = Reporter(self._outbox, clock)
+        house = House(
+            config=config,
+            program=program.command,
+            clock=clock,
+            outbox=self._outbox,
+            gauges=self._gauges,
+            reporter=self._reporter,
+            on_change=self._on_change,
+            on_end=self._on_end,
         )
-        self._slots = Slots(state_dir)
-        self._build_update(config, config_path)
-        self._failed: BaseException | None = None
-        self._complaint = ""
-        self._inference = threading.Thread(target=self._infer, name="inference")
+        self.slots = {
+            name: ModelSlot(name, told, house, stack)
+            for name, told in config.models.items()
+        }
+        self.repository = SlotRepository(self.slots)
+        self._identity = Identity(self.slots, clock, load_wanted(state_dir))
+        self._link: Link | None = None
+        self._desk: CommandDesk | None = None
+        if self._device is not None:
+            self._connect(self._device, config, program)
+        self.supervisor = Supervisor(
+            config=config,
+            slots=self.slots,
+            clock=clock,
+            gauges=self._gauges,
+            reporter=self._reporter,
+            notifier=notifier,
+            status=self.describe,
+        )
 
-    def _build_update(self, config: AgentConfig, config_path: Path) -> None:
-        program = [sys.executable, "-m", "edge_agent.cli"]
-        told = ["--config", str(config_path), "--json"]
-        self._updater = Updater(
-            command=[*program, "update", *told],
+    @property
+    def wants_restart(self) -> bool:
+        """Whether ``run`` returned so that the agent starts anew."""
+        return self.supervisor.wants_restart
+
+    def run(self) -> None:
+        """Run until ``stop``, until every source is exhausted, or for a start anew.
+
+        Raises:
+            EdgeError: A part failed for good.
+        """
+        for slot in self.slots.values():
+            slot.start()
+        # The birth names what serves: it must not be written before something does.
+        for slot in self.slots.values():
+            slot.releases.await_settled(READY_SECONDS)
+        if self._link is not None:
+            self._link.start()
+        self.supervisor.ready()
+        try:
+            self.supervisor.run(self._stop, self._tick)
+        finally:
+            self._shut_down()
+        for slot in self.slots.values():
+            if slot.failed is not None:
+                raise slot.failed
+
+    def stop(self) -> None:
+        """Have ``run`` return; safe in a signal handler."""
+        self._stop.set()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the status."""
+        is_connected = self._link is not None and self._link.is_connected
+        return describe(
+            {name: slot.describe() for name, slot in self.slots.items()},
+            device=self._device,
+            time_us=self._clock.wall_us(),
+            pending=self._outbox.pending,
+            is_connected=is_connected,
+            readings=self._gauges.read(),
+        )
+
+    def _tick(self) -> None:
+        read, self._reread = self._reread, None
+        if read is not None:
+            self._reload(read)
+        if self._desk is not None:
+            self._desk.tick()
+
+    def _shut_down(self) -> None:
+        self._notifier.stopping()
+        for slot in self.slots.values():
+            slot.stop()
+        if self._desk is not None:
+            self._desk.stop()
+        if self._link is not None:
+            self._link.stop()
+        self.supervisor.finish()
+        produced = sum(one.keeper.produced for one in self.slots.values())
+        _LOG.info("stopped after %d inferences", produced)
+
+    def _connect(
+        self, device: Enrolment, config: AgentConfig, program: "Program"
+    ) -> None:
+        rules = DeskRules(
             state_dir=config.state_dir,
-            slots=self._slots,
-            clock=self._clock,
-            poll_us=config.update.poll.us,
-            report=self._report_update,
-            problem=self._report_problem,
+            consent=config.samples.consent,
+            upload=program.command("upload"),
+            look_now=self._look_now,
+            look_within=self._look_within,
+            introduce=self._introduce,
+            judge=self._judge,
+            apply=self._apply_wanted,
         )
-        self._desk = CommandDesk(
-            DeskRules(
-                state_dir=config.state_dir,
-                consent=config.samples.consent,
-                upload=[*program, "upload", *told],
-                look_now=self._updater.check_now,
-                look_within=self._updater.hint,
-                introduce=self._introduce,
-                judge=self._judge,
-                apply=self._apply_wanted,
-            ),
-            self._identity,
-        )
+        self._desk = CommandDesk(rules, self._identity)
         self._link = Link(
-            self._device,
+            device,
             self._outbox,
             self._clock,
             LinkIdentity(self._identity.birth, self._identity.serving),
@@ -145,125 +202,48 @@ class Agent:
             ),
         )
         self._desk.replies = self._link
-        self._deployment = Deployment(
-            self._session,
-            self._updater,
-            Serving(
-                self._told.threads,
-                self._told.device_profile,
-                config.update.trial_inferences,
-            ),
-            lambda: self._source.features,
-            self._link.publish_state,
-        )
-
-    def run(self) -> None:
-        """Run until ``stop``, or until the source is exhausted.
-
-        Raises:
-            EdgeError: A part failed for good.
-        """
-        self._serve_what_is_committed()
-        self._keeper.start()
-        self._inference.start()
-        # The birth names what serves: it must not be written before something does.
-        self._session.await_taken(JOIN_SECONDS)
-        self._link.start()
-        try:
-            self._supervise()
-        finally:
-            self._shut_down()
-        if self._failed is not None:
-            raise self._failed
-
-    def stop(self) -> None:
-        """Have ``run`` return; safe in a signal handler."""
-        self._stop.set()
-
-    def _supervise(self) -> None:
-        next_status = 0.0
-        while not self._stop.wait(TICK_SECONDS):
-            try:
-                self._deployment.tick()
-                self._desk.tick()
-            except (EdgeError, OSError) as error:
-                self._complain(error)
-            if time.monotonic() >= next_status:
-                next_status = time.monotonic() + STATUS_SECONDS
-                self._flush_sink()
-                self._write_status()
-
-    def _shut_down(self) -> None:
-        self._loop.stop()
-        self._source.close()
-        self._inference.join(JOIN_SECONDS)
-        self._keeper.stop()
-        self._desk.stop()
-        self._updater.close()
-        self._link.stop()
-        self._write_status()
-        _LOG.info("stopped after %d inferences", self._keeper.produced)
-
-    def _infer(self) -> None:
-        try:
-            self._loop.run()
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread
-            self._failed = error
-        self._stop.set()
-
-    def _serve_what_is_committed(self) -> None:
-        for digest in (self._slots.active, self._slots.previous):
-            if digest is None:
-                continue
-            try:
-                self._deployment.start(self._slots.path(digest), digest)
-            except (EdgeError, OSError) as error:
-                _LOG.error("release %s cannot serve: %s", digest[:12], error)
-            else:
-                return
-        _LOG.info("no model yet: waiting for an update")
-
-    def _complain(self, error: Exception) -> None:
-        if str(error) != self._complaint:
-            _LOG.warning("%s", error)
-        self._complaint = str(error)
-
-    def _report_update(self, record: UpdateRecord) -> None:
-        build = build_report(record, self._slots.active, self._clock.wall_us())
-        self._append(build)
-
-    def _report_problem(self, problem: str) -> None:
-        def build(boot_id: bytes, seq: int) -> Event:
-            return Event(
-                boot_id=boot_id,
-                seq=seq,
-                name="update.problem",
-                severity="warning",
-                time_us=self._clock.wall_us(),
-                detail=problem[:MAX_DETAIL],
-            )
-
-        self._append(build)
-
-    def _append(self, build: Build) -> None:
-        try:
-            self._outbox.append(URGENT_LANE, build)
-        except AgentError as error:
-            _LOG.warning("a report was dropped: %s", error)
 
     def _judge(self, config: Mapping[str, Scalar], generation: int) -> Refused:
         wanted = replace(self._layers, desired=config, generation=generation)
         return wanted.resolve().refused
 
+    def _reload(self, read: Callable[[], Layers]) -> None:
+        self._notifier.reloading(self._clock.monotonic_us())
+        try:
+            layers = read()
+            waiting = find_waiting(self._layers, layers)
+            self._apply(layers)
+        except EdgeError as error:
+            _LOG.error("the configuration is not taken over: %s", error)
+        else:
+            _LOG.info("configuration read again; for a start: %s", waiting or "none")
+        self._notifier.ready()
+
     def _apply_wanted(self) -> None:
         wanted = self._identity.wanted
-        self._layers = replace(
-            self._layers, desired=wanted.config, generation=wanted.generation
+        self._apply(
+            replace(self._layers, desired=wanted.config, generation=wanted.generation)
         )
-        config = self._layers.resolve().config
+
+    def _apply(self, layers: Layers) -> None:
+        """Take over what works while the agent runs."""
+        config = layers.resolve().config
+        self._layers = layers
         set_up_logging(config.log.level)
-        self._updater.poll_us = config.update.poll.us
-        self._deployment.trial_inferences = config.update.trial_inferences
+        for slot in self.slots.values():
+            slot.pace(config)
+
+    def reload(self, read: Callable[[], Layers]) -> None:
+        """Have the configuration read again; safe in a signal handler."""
+        self._reread = read
+
+    def _look_now(self) -> None:
+        for slot in self.slots.values():
+            slot.check_now()
+
+    def _look_within(self, spread_seconds: int) -> None:
+        for slot in self.slots.values():
+            slot.hint(spread_seconds)
 
     def _introduce(self) -> None:
         def build(boot_id: bytes, seq: int) -> Birth:
@@ -275,44 +255,53 @@ class Agent:
 
         self._outbox.replace_unsent(URGENT_LANE, "birth", build)
 
-    def _flush_sink(self) -> None:
-        with suppress(SinkError):  # the loop counts and logs it
-            self._sink.flush()
+    def _on_change(self) -> None:
+        self.supervisor.model_changed()
+        if self._link is not None:
+            self._link.publish_state()
 
-    def _close_sink(self) -> None:
-        try:
-            self._sink.close()
-        except SinkError as error:
-            _LOG.warning("%s", error)
+    def _on_end(self) -> None:
+        """A loop ended: so does the agent, when it was the last or has failed."""
+        slots = self.slots.values()
+        if any(one.failed for one in slots) or all(one.is_ended for one in slots):
+            self._stop.set()
 
-    def _write_status(self) -> None:
-        try:
-            write_status(self._config.state_dir, self._describe())
-        except (OSError, AgentError) as error:
-            _LOG.warning("the status was not written: %s", error)
 
-    def _describe(self) -> dict[str, Any]:
-        session, model = self._session, self._session.model
-        return {
-            "pid": os.getpid(),
-            "fleet": self._device.fleet,
-            "device": self._device.device,
-            "time_us": self._clock.wall_us(),
-            "state": "no model" if model is None else "serving",
-            "serving": {} if model is None else {self._slot: model.digest},
-            "model": None if model is None else model.manifest.name,
-            "variant": None if model is None else model.variant.id,
-            "trial": self._deployment.trial,
-            "inferences": session.finite,
-            "failed": session.failed,
-            "produced": self._keeper.produced,
-            "raw_bytes": session.raw_bytes,
-            "open_inferences": self._keeper.open_inferences,
-            "windows_closed": self._keeper.closed_windows,
-            "windows_waiting": self._keeper.waiting_windows,
-            "outbox_pending": self._outbox.pending,
-            "connected": self._link.is_connected,
-            "source_error": self._loop.source_error,
-            "sink_errors": self._loop.sink_errors,
-            "rss_bytes": psutil.Process().memory_info().rss,
-        }
+class Program:
+    """How the agent starts processes of its own kind.
+
+    Args:
+        config_path: The configuration file.
+        flags: The ``--set`` that it was started with.
+    """
+
+    def __init__(self, config_path: Path, flags: Sequence[str]) -> None:
+        self._told = [f"--config={config_path}", *(f"--set={one}" for one in flags)]
+
+    def command(self, verb: str) -> list[str]:
+        """Return the command line of a verb; it answers with one JSON document."""
+        return [sys.executable, "-m", "edge_agent.cli", verb, *self._told, "--json"]
+
+
+def find_waiting(before: Layers, after: Layers) -> list[str]:
+    """Return the keys that changed and work from the next start on only."""
+    old = {one.key: one.value for one in before.explain()}
+    new = {one.key: one.value for one in after.explain()}
+    changed = [key for key in old | new if old.get(key) != new.get(key)]
+    return sorted(set(changed) - set(LIVE_KEYS))
+
+
+def find_device(config: AgentConfig) -> Enrolment | None:
+    """Return what the device is enrolled as; None: it serves its own files alone.
+
+    Raises:
+        NotEnrolledError: A slot waits for a fleet that the device does not belong to.
+        EnrolmentError: The enrolment is damaged.
+    """
+    try:
+        return load_device(config.state_dir)
+    except NotEnrolledError:
+        if any(one.bundle is None for one in config.models.values()):
+            raise
+    _LOG.info("not enrolled: the agent serves alone")
+    return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edge_agent.daemon.identity import Identity
+from edge_agent.daemon.reports import MAX_DETAIL
 from edge_agent.daemon.wanted import Judge, save_wanted, take_want
 from edge_contract.messages import Announce, Command, Want
 from edge_contract.wire import Scalar
@@ -23,7 +24,6 @@ from edge_contract.wire import Scalar
 CODE_CONSENT: Final = "agent.consent"
 CODE_UNSUPPORTED: Final = "agent.unsupported"
 CODE_UPLOAD: Final = "agent.upload"
-MAX_DETAIL: Final = 400
 _MAX_OUTPUT_BYTES: Final = 64 * 1024
 _LOG = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ class DeskRules:
     state_dir: Path
     consent: bool
     upload: Sequence[str]
-    look_now: Callable[[], None]
-    look_within: Callable[[int], None]
+    look_now: Callable[[], object]
+    look_within: Callable[[int], object]
     introduce: Callable[[], None]
     judge: Judge
     apply: Callable[[], None]

@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which release serves: at the start, at an update, and after a trial.
 
-Owns the order of things around a swap: load, prove, warm, swap between two inferences,
-watch the trial, then commit or go back. The model before stays loaded until the trial
-is over, so that going back loads nothing. How a release came to the store is
-``ota``'s matter.
+Owns the order of things around a swap: load, swap between two inferences, watch the
+trial, then commit or go back. The model before stays loaded until the trial is over, so
+that going back loads nothing. How a release came to the store is ``ota``'s matter, and
+how it becomes a model ``loading``'s.
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from edge_agent.clock import Clock
 from edge_agent.errors import ModelError
 from edge_agent.ota.trial import Trial, TrialVerdict
-from edge_agent.runtime.model import Model, load_bundle, prove
+from edge_agent.runtime.model import Model
 from edge_agent.runtime.session import Session
-from edge_contract.bundle import Bundle
 from edge_contract.errors import EdgeError
 
 SWAP_SECONDS: Final = 30.0
+TRIAL_INFERENCES: Final = 50
+QUIET_US: Final = 30_000_000
+SETTLED_US: Final = 10_000_000
 REASON_TRIAL: Final = "agent.update.trial"
 REASON_SWAP: Final = "agent.update.swap"
 _LOG = logging.getLogger(__name__)
@@ -54,19 +56,19 @@ class Updates(Protocol):
         """Hear that the release does not serve, with an error code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """How releases are loaded and tried.
+class Releases(Protocol):
+    """Who makes models of releases; ``loading.Loader``."""
 
-    Attributes:
-        threads: Threads that one inference may use.
-        device_profile: Which variant to take.
-        trial_inferences: Finite outputs before a release is committed.
-    """
+    def load(self, path: Path, digest: str, *, is_last_hope: bool = False) -> Model:
+        """Load, prove and warm a release.
 
-    threads: int
-    device_profile: str
-    trial_inferences: int
+        Raises:
+            EdgeError: It cannot be served.
+            OSError: The bundle cannot be read.
+        """
+
+    def settled(self) -> None:
+        """Hear that the release has served."""
 
 
 class Deployment:
@@ -75,45 +77,73 @@ class Deployment:
     Args:
         session: Where models serve.
         updates: Tells what to try, and hears how it went.
-        serving: How releases are loaded and tried.
-        features: Tells how many values a row of the source has; None: not known yet.
+        releases: Makes models of releases.
+        clock: The time.
         on_change: Called after another release serves.
+
+    Attributes:
+        trial_inferences: Finite outputs before a release is committed.
+        features: Tells how many values a row of the source has; None: not known yet.
+        is_asked_only: Whether no source drives the model. A release is then committed
+            after half a minute without a fault, too.
     """
 
     def __init__(
         self,
         session: Session,
         updates: Updates,
-        serving: Serving,
-        features: Callable[[], int | None],
+        releases: Releases,
+        clock: Clock,
         on_change: Callable[[], None],
     ) -> None:
         self._session = session
         self._updates = updates
-        self._serving = serving
-        self._features = features
+        self._releases = releases
+        self._clock = clock
         self._on_change = on_change
         self._before: Model | None = None
         self._trial: str | None = None
-        self.trial_inferences = serving.trial_inferences
+        self._trial_us = 0
+        self._loaded_us = 0
+        self._is_settled = True
+        self.trial_inferences = TRIAL_INFERENCES
+        self.features: Callable[[], int | None] = lambda: None
+        self.is_asked_only = False
 
     @property
     def trial(self) -> str | None:
         """The digest of the release in trial."""
         return self._trial
 
-    def start(self, path: Path, digest: str) -> None:
-        """Serve a committed release; called before inference starts.
+    def start(self, path: Path, digest: str, *, is_last_hope: bool = False) -> None:
+        """Serve a committed release.
 
         Raises:
             EdgeError: It cannot be served.
             OSError: The bundle cannot be read.
         """
-        self._session.prepare(self._load(path, digest))
+        model = self._releases.load(path, digest, is_last_hope=is_last_hope)
+        self._is_settled, self._loaded_us = False, self._clock.monotonic_us()
+        self._session.offer(model, SWAP_SECONDS)
         _LOG.info("serving %s", digest[:12])
+        self._on_change()
+
+    def stop(self) -> None:
+        """Serve nothing; a trial ends without a verdict, and begins anew at a start."""
+        self._session.offer(None, SWAP_SECONDS)
+        self._trial, self._before = None, None
+        self._on_change()
+
+    def settle(self) -> None:
+        """Note that the agent has not died of what serves; also at a clean stop."""
+        self._is_settled = True
+        self._releases.settled()
 
     def tick(self) -> None:
         """Take the next step; called twice a second."""
+        is_old = self._clock.monotonic_us() - self._loaded_us > SETTLED_US
+        if not self._is_settled and (is_old or self._session.tally.finite):
+            self.settle()
         if self._trial is not None:
             self._watch_trial()
             return
@@ -123,7 +153,7 @@ class Deployment:
 
     def _try(self, staged: Staged) -> None:
         try:
-            model = self._load(staged.path, staged.digest)
+            model = self._releases.load(staged.path, staged.digest)
             self._check_input(model)
         except EdgeError as error:
             _LOG.warning("release %s cannot serve: %s", staged.digest[:12], error)
@@ -140,7 +170,8 @@ class Deployment:
             self._session.offer(self._before, 0.0)
             self._updates.rolled_back(REASON_SWAP)
             return
-        self._trial = staged.digest
+        self._trial, self._is_settled = staged.digest, False
+        self._trial_us = self._loaded_us = self._clock.monotonic_us()
         _LOG.info("trial of %s", staged.digest[:12])
         self._on_change()
 
@@ -149,7 +180,7 @@ class Deployment:
         if tally.digest != self._trial:
             return
         reason = REASON_TRIAL if tally.faulty else ""
-        trial = Trial(self.trial_inferences, tally.finite, reason)
+        trial = Trial(self._needed(), tally.finite, reason)
         if trial.verdict is TrialVerdict.ROLL_BACK:
             self._go_back(reason)
         elif trial.verdict is TrialVerdict.COMMIT:
@@ -157,6 +188,10 @@ class Deployment:
             self._trial, self._before = None, None
             self._updates.committed()
             self._on_change()
+
+    def _needed(self) -> int:
+        age_us = self._clock.monotonic_us() - self._trial_us
+        return 0 if self.is_asked_only and age_us > QUIET_US else self.trial_inferences
 
     def _go_back(self, reason: str) -> None:
         _LOG.warning("release %s is rolled back: %s", (self._trial or "")[:12], reason)
@@ -166,24 +201,10 @@ class Deployment:
         self._on_change()
 
     def _check_input(self, model: Model) -> None:
-        features = self._features()
+        features = self.features()
         if features is not None and features != model.grid.features:
             msg = (
                 f"model {model.manifest.name}: expected rows of {model.grid.features} "
                 f"values, the source gives {features}"
             )
             raise ModelError(msg, next_step="roll out a model for this device")
-
-    def _load(self, path: Path, digest: str) -> Model:
-        with Bundle.open(path) as bundle:
-            if bundle.digest != digest:
-                msg = f"store: expected release {digest}, found {bundle.digest}"
-                raise ModelError(msg, next_step="fetch the release again")
-            model = load_bundle(
-                bundle,
-                threads=self._serving.threads,
-                device_profile=self._serving.device_profile,
-            )
-            prove(model, bundle)
-        model.warm()
-        return model

@@ -7,58 +7,60 @@ Owns the words for its hardware and runtimes. What it serves it is told.
 import os
 import platform
 from collections.abc import Mapping
-from typing import Final
+from typing import Protocol
 
 import psutil
 
 import edge_agent
 from edge_agent.clock import Clock
 from edge_agent.daemon.wanted import Wanted
-from edge_agent.runtime.backend import find_backend
+from edge_agent.runtime.backend import RUNTIMES, find_backend
 from edge_agent.runtime.hardware import AUTO, find_device_profile
-from edge_agent.runtime.session import Session
+from edge_agent.runtime.model import Model
 from edge_contract.errors import EdgeError
 from edge_contract.messages import Birth
 from edge_contract.wire import Scalar
 
-RUNTIMES: Final = ("litert",)
+
+class Serving(Protocol):
+    """A slot, as far as births tell of it."""
+
+    @property
+    def model(self) -> Model | None:
+        """The model that serves."""
 
 
 class Identity:
     """Builds births and heartbeats from what serves now.
 
     Args:
-        slot: The slot that the session serves.
-        session: Knows the serving model.
+        slots: Know the models that serve.
         clock: Stamps births.
         wanted: The wanted configuration at the start.
     """
 
     def __init__(
-        self, slot: str, session: Session, clock: Clock, wanted: Wanted
+        self, slots: Mapping[str, Serving], clock: Clock, wanted: Wanted
     ) -> None:
-        self._slot = slot
-        self._session = session
+        self._slots = slots
         self._clock = clock
         self.wanted = wanted
 
     def serving(self) -> Mapping[str, bytes]:
         """Return the release digest of each slot that serves."""
-        model = self._session.model
-        return {} if model is None else {self._slot: bytes.fromhex(model.digest)}
+        return {name: bytes.fromhex(one.digest) for name, one in self._models().items()}
 
     def birth(self, boot_id: bytes, seq: int) -> Birth:
         """Return a birth; the link fills in the lowest seq and the down floor."""
-        model = self._session.model
-        ref_ids = {} if model is None else {self._slot: model.profile.ref_id}
+        models = self._models()
         return Birth(
             boot_id=boot_id,
             seq=seq,
             agent_version=edge_agent.__version__,
             hardware=describe_hardware(),
             runtimes=describe_runtimes(),
-            serving=dict(self.serving()),
-            ref_ids=ref_ids,
+            serving={name: bytes.fromhex(one.digest) for name, one in models.items()},
+            ref_ids={name: one.profile.ref_id for name, one in models.items()},
             generation=self.wanted.generation,
             refused=self.wanted.refused,
             lowest_seq=0,
@@ -66,6 +68,10 @@ class Identity:
             time_us=self._clock.wall_us(),
             clock_synced=self._clock.is_synced(),
         )
+
+    def _models(self) -> dict[str, Model]:
+        found = {name: slot.model for name, slot in self._slots.items()}
+        return {name: one for name, one in found.items() if one is not None}
 
 
 def describe_hardware() -> dict[str, Scalar]:

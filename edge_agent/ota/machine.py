@@ -108,12 +108,14 @@ class Journal:
     record: UpdateRecord = field(default_factory=UpdateRecord)
     known_bad: dict[str, int] = field(default_factory=dict)
     problem: str = ""
+    _seen: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         self.reload()
 
     def reload(self) -> None:
         """Read the file again: another process may have written it."""
+        self._seen = self._identify()
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -129,6 +131,10 @@ class Journal:
                 f"{self.path}: malformed: {error}",
                 next_step="delete it; the next update starts anew",
             ) from error
+
+    def is_changed(self) -> bool:
+        """Return whether another process has written the file since."""
+        return self._identify() != self._seen
 
     def begin(self, record: UpdateRecord) -> None:
         """Enter RESOLVED with a new update, or another attempt at the same one."""
@@ -185,7 +191,15 @@ class Journal:
             "problem": self.problem,
         }
         write_atomic(self.path, json.dumps(wire, indent=1).encode())
+        self._seen = self._identify()
         self.record = record
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
 
 def build_report(

@@ -18,6 +18,10 @@ from edge_agent.errors import StateError
 from edge_agent.store import sync_folder, write_atomic
 
 BUNDLE_NAME: Final = "bundle.bundle"
+FOLDER: Final = "slots"
+_MOVING: Final = ".moving"
+# What is pointed at moves before what points at it.
+_UNNAMED: Final = ("part", "store", "update.json", "slots.json")
 _FORMAT = 1
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -31,19 +35,42 @@ class Pointers:
     trial: str | None = None
 
 
+def open_slot(state_dir: Path, slot: str) -> Path:
+    """Return the folder of a slot, made if it is missing.
+
+    An agent of one slot kept its releases in the state folder itself: they become those
+    of the first slot that is opened.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    folder = state_dir / FOLDER / slot
+    is_first = not (state_dir / FOLDER).exists() or (folder / _MOVING).exists()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    old = [one for one in _UNNAMED if (state_dir / one).exists()]
+    if is_first and old:
+        (folder / _MOVING).touch()  # a kill in between is followed by the rest
+        for name in old:
+            (state_dir / name).rename(folder / name)
+        sync_folder(folder)
+        sync_folder(state_dir)
+    (folder / _MOVING).unlink(missing_ok=True)
+    return folder
+
+
 class Slots:
-    """The releases of one device.
+    """The releases of one slot.
 
     Args:
-        state_dir: The agent's state folder, which exists.
+        folder: The slot's folder, which exists.
 
     Raises:
         StateError: ``slots.json`` is not what this version writes.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        self._store = state_dir / "store"
-        self._path = state_dir / "slots.json"
+    def __init__(self, folder: Path) -> None:
+        self._store = folder / "store"
+        self._path = folder / "slots.json"
         self._store.mkdir(mode=0o700, exist_ok=True)
         self._pointers = self._load()
 

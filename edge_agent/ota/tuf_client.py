@@ -11,11 +11,11 @@ from typing import Final
 from tuf.api.metadata import TargetFile, Targets
 
 from edge_agent.access import HttpAccess
+from edge_agent.device import MODELS_ROLE, ed25519_keys
 from edge_agent.ota.resolve import MAX_DESIRED_BYTES, UpdateRejectedError
 from edge_agent.ota.trusted import TARGETS, TrustedRepository
 from edge_contract.enrolment import Enrolment
 
-MODELS_ROLE: Final = "models"
 DESIRED_FLOOR: Final = "desired"
 
 
@@ -84,13 +84,7 @@ class TufClient:
     def model_keys(self) -> list[bytes]:
         """Return the builder's raw Ed25519 keys, which sign bundles too."""
         targets: Targets = self._repository.read(TARGETS, Targets)
-        role = targets.get_delegated_role(MODELS_ROLE)
-        keys = [targets.get_key(one) for one in role.keyids]
-        return [
-            bytes.fromhex(key.keyval["public"])
-            for key in keys
-            if key.keytype == "ed25519"
-        ]
+        return ed25519_keys(targets)
 
     def check_desired_version(self, version: int) -> None:
         """Refuse a desired document older than one that was acted on.

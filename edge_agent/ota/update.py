@@ -7,7 +7,7 @@ and leaves its outcome in the journal. Called again after any interruption it go
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +26,9 @@ from edge_agent.ota.resolve import (
     parse_desired,
     parse_release,
 )
-from edge_agent.ota.selftest import SelfTestError, run_selftest
-from edge_agent.ota.slots import Slots
+from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.tuf_client import TufClient
+from edge_agent.probe import Limits, SelfTestError, run_selftest
 from edge_agent.store import StateLock
 from edge_contract.bundle import Bundle
 from edge_contract.enrolment import Enrolment
@@ -36,7 +36,8 @@ from edge_contract.errors import EXIT_TRUST, EdgeError
 
 LOCK_NAME: Final = "update.lock"
 JOURNAL_NAME: Final = "update.json"
-_BUSY = frozenset({UpdateState.TRIAL, UpdateState.SHADOW})
+WAIT_SECONDS: Final = 60.0  # slots update one after another
+BUSY: Final = frozenset({UpdateState.TRIAL, UpdateState.SHADOW})
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ class UpdateSettings:
         slot: Which slot is updated.
         hardware: The device profile in full words, as resolved from ``auto``.
         selftest_command: Given a bundle's path, the command that tests it.
+        limits: What the test may use.
     """
 
     state_dir: Path
     slot: str
     hardware: str
     selftest_command: Callable[[Path], Sequence[str]]
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,10 @@ def run_update(
     Raises:
         EdgeError: The check or the update failed; the journal says how.
     """
-    with StateLock(settings.state_dir / LOCK_NAME):
-        journal = Journal(settings.state_dir / JOURNAL_NAME)
-        if journal.record.state in _BUSY:
+    with StateLock(settings.state_dir / LOCK_NAME, patience_seconds=WAIT_SECONDS):
+        folder = open_slot(settings.state_dir, settings.slot)
+        journal = Journal(folder / JOURNAL_NAME)
+        if journal.record.state in BUSY:
             return journal.record
         access = access or HttpAccess.of(enrolment)
         client = TufClient(settings.state_dir, enrolment, access)
@@ -87,9 +91,9 @@ def run_update(
             journal.set_problem(f"{error.code}: {error}")
             raise
         journal.set_problem("")
-        slots = Slots(settings.state_dir)
+        slots = Slots(folder)
         if order is not None and not _is_settled(order, journal, slots):
-            _Attempt(settings, journal, slots, client, access).run(order)
+            _Attempt(settings, folder, journal, slots, client, access).run(order)
         return journal.record
 
 
@@ -131,6 +135,7 @@ def _is_settled(order: _Order, journal: Journal, slots: Slots) -> bool:
 @dataclass(frozen=True)
 class _Attempt:
     settings: UpdateSettings
+    folder: Path
     journal: Journal
     slots: Slots
     client: TufClient
@@ -151,7 +156,7 @@ class _Attempt:
         try:
             path = self._stage(order)
             journal.advance(UpdateState.SELFTEST)
-            run_selftest(self.settings.selftest_command(path))
+            run_selftest(self.settings.selftest_command(path), self.settings.limits)
             journal.note(tested=True)
         except EdgeError as error:
             is_bad = isinstance(error, SelfTestError)
@@ -182,7 +187,7 @@ class _Attempt:
             self.client.target_url(target), target.length, target.hashes["sha256"]
         )
         obtainer = Obtainer(
-            self.settings.state_dir / "part",
+            self.folder / "part",
             self.client.targets_url,
             self.slots,
             self.journal,

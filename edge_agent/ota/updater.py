@@ -46,7 +46,7 @@ class Updater:
 
     Args:
         command: Starts the subprocess.
-        state_dir: The agent's state folder.
+        folder: The slot's folder.
         slots: The daemon's pointers.
         clock: The time.
         poll_us: How often to look without being told, jittered by a tenth.
@@ -58,7 +58,7 @@ class Updater:
         self,
         *,
         command: Sequence[str],
-        state_dir: Path,
+        folder: Path,
         slots: Slots,
         clock: Clock,
         poll_us: int,
@@ -73,7 +73,7 @@ class Updater:
         self._report = report
         self._problem = problem
         self._random = random or SystemRandom()
-        self._journal = Journal(state_dir / JOURNAL_NAME)
+        self._journal = Journal(folder / JOURNAL_NAME)
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._checked_us: int | None = None
@@ -114,6 +114,7 @@ class Updater:
         """
         if self._process is not None and self._process.poll() is not None:
             self._finish(self._process.returncode)
+        self._hear_of_imports()
         self._tell()
         ready = self._journal.record.is_ready or self._is_on_trial
         if ready and self._process is None and not self._offered:
@@ -179,6 +180,12 @@ class Updater:
             self.rolled_back("agent.update.boot-loop")
         else:
             self._journal.advance(UpdateState.TRIAL, boots=record.boots + 1)
+
+    def _hear_of_imports(self) -> None:
+        """Read the journal again where another process wrote it: a stick was here."""
+        if self._process is None and not self._offered and self._journal.is_changed():
+            self._journal.reload()
+            self._slots.reload()
 
     def _look_at(self, delay_us: int) -> None:
         at_us = self._clock.monotonic_us() + delay_us

@@ -14,8 +14,12 @@ from edge_agent.flow import Float32
 _MODULES: Final = {
     "litert": "edge_agent.runtime.backends.litert",
     "onnxruntime": "edge_agent.runtime.backends.onnxruntime",
+    "reference": "edge_agent.runtime.backends.reference",
     "tflite-runtime": "edge_agent.runtime.backends.tflite_runtime",
 }
+
+
+RUNTIMES: Final = tuple(_MODULES)
 
 
 class Backend(Protocol):
@@ -28,6 +32,10 @@ class Backend(Protocol):
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output, batch first."""
+
+    @property
+    def kernels(self) -> str:
+        """What really computes, in words: ``XNNPACK``, ``CPUExecutionProvider``."""
 
     def infer(self, data: Float32) -> Float32:
         """Run the model once.

@@ -7,6 +7,7 @@ allocate on every call. Integer inputs and outputs are scaled here, saturating, 
 callers see float32 only.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,12 +39,21 @@ class InterpreterBackend:
                 f"found {len(inputs)} and {len(outputs)}"
             )
             raise BackendError(msg, next_step="build the bundle with edge-convert")
-        self._interpreter = interpreter
+        self._set = interpreter.set_tensor
+        self._invoke = interpreter.invoke
+        self._get = interpreter.get_tensor
         self._runtime = runtime
         self._input = inputs[0]
         self._output = outputs[0]
         self._input_index = int(self._input["index"])
         self._output_index = int(self._output["index"])
+        is_float = self._input["dtype"] == np.float32
+        shape = self.input_shape
+        self._scaled = None if is_float else np.empty(shape, dtype=np.float32)
+        self._zeros = np.zeros(0 if is_float else math.prod(shape), dtype=np.float32)
+        operators = interpreter._get_ops_details()  # noqa: SLF001 - no public way to ask
+        is_delegated = any(one["op_name"] == "DELEGATE" for one in operators)
+        self._kernels = "XNNPACK" if is_delegated else "builtin"
         self._plain = {self._input["dtype"], self._output["dtype"]} == {np.float32}
 
     @property
@@ -56,30 +66,46 @@ class InterpreterBackend:
         """Shape of the output, batch first."""
         return tuple(int(one) for one in self._output["shape"])
 
+    @property
+    def kernels(self) -> str:
+        """``XNNPACK`` where its delegate took the graph or a part, else ``builtin``."""
+        return self._kernels
+
     def infer(self, data: Float32) -> Float32:
-        """Run the model once; see ``Backend.infer``."""
+        """Run the model once; see ``Backend.infer``.
+
+        An integer input has no place for a value that is not finite: the output is then
+        NaN, as a float model's would be.
+        """
         try:
             if self._plain:
-                self._interpreter.set_tensor(self._input_index, data)
-                self._interpreter.invoke()
-                result: Float32 = self._interpreter.get_tensor(self._output_index)
+                self._set(self._input_index, data)
+                self._invoke()
+                result: Float32 = self._get(self._output_index)
                 return result
-            self._interpreter.set_tensor(self._input_index, self._quantized(data))
-            self._interpreter.invoke()
-            return self._real(self._interpreter.get_tensor(self._output_index))
+            if self._scaled is None:
+                self._set(self._input_index, data)
+            elif math.isfinite(data.reshape(-1).dot(self._zeros)):
+                self._set(self._input_index, self._quantize(data, self._scaled))
+            else:
+                return np.full(self.output_shape, np.nan, dtype=np.float32)
+            self._invoke()
+            return self._real(self._get(self._output_index))
         except _FAILURES as error:
             msg = f"{self._runtime}: {error}"
             raise BackendError(msg) from error
 
-    def _quantized(self, data: Float32) -> np.ndarray:
-        kind = np.dtype(self._input["dtype"])
-        if kind == np.float32:
-            return data
+    def _quantize(self, data: Float32, scaled: Float32) -> np.ndarray:
+        """Return ``data`` as the input's integers, saturating, by way of ``scaled``."""
         scale, zero_point = self._input["quantization"]
+        kind = self._input["dtype"]
         limits = np.iinfo(kind)
-        levels = np.rint(np.nan_to_num(data) / scale) + zero_point
-        result: np.ndarray = np.clip(levels, limits.min, limits.max).astype(kind)
-        return result
+        with np.errstate(over="ignore"):  # what overflows saturates all the same
+            np.divide(data, np.float32(scale), out=scaled)
+        np.rint(scaled, out=scaled)
+        np.add(scaled, np.float32(zero_point), out=scaled)
+        np.clip(scaled, limits.min, limits.max, out=scaled)
+        return scaled.astype(kind)
 
     def _real(self, data: np.ndarray) -> Float32:
         if data.dtype == np.float32:

@@ -7,6 +7,7 @@ fails is asked again a second later, a sink that fails is told so and goes witho
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +30,12 @@ class InferenceLoop:
         sink: Where results go.
         session: Runs and swaps the model.
         on_end: Called when the source is exhausted.
+
+    Attributes:
+        source_error: What is wrong with the source; empty while nothing is.
+        sink_errors: Results that the sink refused.
+        turns: Times that the loop came round; it does so even where nothing is to do.
+        is_resting: Has the loop rest as long as it works: the machine is hot.
     """
 
     def __init__(
@@ -46,6 +53,8 @@ class InferenceLoop:
         self._pipeline: FramePipeline | None = None
         self.source_error = ""
         self.sink_errors = 0
+        self.turns = 0
+        self.is_resting = False
 
     def stop(self) -> None:
         """Have ``run`` return after the inference in hand."""
@@ -54,12 +63,16 @@ class InferenceLoop:
     def run(self) -> None:
         """Infer until ``stop``, or until the source is exhausted."""
         while not self._stop.is_set():
-            self._session.take_offer()
             model = self._session.model
             if model is None:
-                self._session.await_offer(IDLE_SECONDS)
+                self._session.await_model(IDLE_SECONDS)
+                self.turns += 1
                 continue
+            started = time.monotonic()
             self._step(model.grid)
+            self.turns += 1
+            if self.is_resting:
+                self._stop.wait(time.monotonic() - started)
             if self._source.is_exhausted:
                 self._on_end()
                 return
@@ -79,7 +92,9 @@ class InferenceLoop:
             return
         self.source_error = ""
         for task in tasks:
-            result = self._session.infer(task)
+            result = self._session.process(task, grid)
+            if result is None:
+                return
             try:
                 self._sink.write(result)
             except SinkError as error:

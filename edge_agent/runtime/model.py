@@ -13,16 +13,18 @@ Example:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from edge_agent.device import load_builder_keys
 from edge_agent.errors import BackendError, ModelError
-from edge_agent.flow import Float32, Grid
+from edge_agent.flow import Float32, Grid, ModelCard
 from edge_agent.runtime.backend import Backend, find_backend
 from edge_agent.runtime.hardware import AUTO, find_device_profile
 from edge_agent.runtime.variants import choose_variant
@@ -33,8 +35,11 @@ from edge_contract.golden import GoldenResult, compare
 from edge_contract.manifest import Manifest, Variant
 from edge_contract.profile import ReferenceProfile
 from edge_contract.signing import parse_public_key
-from edge_contract.steps import apply_post, apply_pre, check_post, check_pre
+from edge_contract.steps import apply_pre, check_post, check_pre, compile_post
+from edge_contract.steps.post import PostStep
 
+_FLOAT32: Final = np.dtype(np.float32)
+_BY_VALUE: Final = ("vector", "series")
 _DIMENSIONS: Final = {"vector": 2, "series": 3, "image": 4}
 
 
@@ -61,29 +66,65 @@ class Model:
         """Names of the classes, in the order of an output."""
         return self.manifest.output.labels
 
-    @property
+    @cached_property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input, batch first."""
+        return self.manifest.input.shape
+
+    @cached_property
+    def is_series(self) -> bool:
+        """Whether a frame is rows of a stream, and not one row by itself."""
+        return self.manifest.observe == "series"
+
+    @cached_property
     def grid(self) -> Grid:
         """How it cuts frames."""
-        shape = self.manifest.input.shape
-        if self.manifest.observe == "series":
+        shape = self.input_shape
+        if self.is_series:
             return Grid(shape[1], self.manifest.input.hop or shape[1], shape[2])
         return Grid(1, 1, math.prod(shape))
 
-    def observe(self, rows: Float32) -> Float32:
-        """Return what statistics see of a frame's new rows.
+    @cached_property
+    def _post(self) -> tuple[PostStep, ...]:
+        return compile_post(self.manifest.post)
 
-        Args:
-            rows: float32 [n, C], as the source delivered them.
+    @cached_property
+    def rows_shape(self) -> tuple[int, int]:
+        """Shape of a frame as rows, [n, C]."""
+        return self.grid.length, self.grid.features
 
-        Returns:
-            float32 [n, F]: the rows themselves, or an image's quality and the like.
-        """
-        kind = self.manifest.observe
-        if kind in {"vector", "series"}:
-            return rows
+    @cached_property
+    def zeros(self) -> Float32:
+        """As many zeros as an output has values, float32 [K]."""
+        return np.zeros(self.profile.output_width, dtype=np.float32)
+
+    @cached_property
+    def card(self) -> ModelCard:
+        """What a client may know of it."""
+        manifest, runtime = self.manifest, self.variant.runtime
+        return ModelCard(
+            name=manifest.name,
+            digest=self.digest,
+            variant=self.variant.id,
+            runtime=runtime,
+            runtime_version=find_backend(runtime).runtime_version(),
+            kernels=self.backend.kernels,
+            input_name=manifest.input.name,
+            input_shape=manifest.input.shape,
+            output_name=manifest.output.name,
+            output_shape=(1, self.profile.output_width),
+            labels=manifest.output.labels,
+        )
+
+    @property
+    def reduce(self) -> Callable[[Float32], Float32] | None:
+        """What statistics see of frames that are too large to be seen by value."""
+        return None if self.manifest.observe in _BY_VALUE else self._reduce
+
+    def _reduce(self, rows: Float32) -> Float32:
         low, high = (float(one) for one in self.manifest.value_range)
-        frames = rows.reshape(len(rows), *self.manifest.input.shape[1:])
-        return quality.observe(kind, frames, (low, high))
+        frames = rows.reshape(len(rows), *self.input_shape[1:])
+        return quality.observe(self.manifest.observe, frames, (low, high))
 
     def infer(self, data: Float32) -> Float32:
         """Return class probabilities, or real values, for one frame.
@@ -98,17 +139,43 @@ class Model:
         Raises:
             BackendError: Another shape, or the runtime failed.
         """
-        shape = self.manifest.input.shape
-        frame = np.asarray(data, dtype=np.float32)
-        if frame.shape not in {shape, shape[1:], (1, math.prod(shape))}:
+        return self.run(self.check_frame(data))
+
+    def check_frame(self, data: Float32) -> Float32:
+        """Return ``data`` (see ``infer``) as float32 of ``input_shape``.
+
+        Raises:
+            BackendError: Another shape, or no numbers.
+        """
+        shape = self.input_shape
+        if type(data) is np.ndarray and data.dtype is _FLOAT32 and data.shape == shape:
+            return data
+        try:
+            frame = np.asarray(data, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            msg = f"model {self.manifest.name}: expected numbers, found {error}"
+            raise BackendError(msg, next_step="feed an array of float32") from error
+        if frame.shape not in {shape[1:], (1, math.prod(shape))}:
             msg = (
                 f"model {self.manifest.name}: expected an input of shape "
                 f"{list(shape[1:])}, found {list(frame.shape)}"
             )
             raise BackendError(msg, next_step="feed one frame at a time")
-        raw = self.backend.infer(apply_pre(self.manifest.pre, frame.reshape(shape)))
-        outputs: Float32 = apply_post(self.manifest.post, raw.reshape(1, -1))[0]
-        return outputs
+        return frame.reshape(shape)
+
+    def run(self, data: Float32) -> Float32:
+        """Return the output of a checked frame; see ``infer``.
+
+        Raises:
+            BackendError: The runtime failed.
+        """
+        if self.manifest.pre:
+            data = apply_pre(self.manifest.pre, data)
+        raw = self.backend.infer(data)
+        output = raw[0] if raw.ndim == 2 else raw.reshape(-1)
+        for step in self._post:
+            output = step(output)
+        return output
 
     def warm(self) -> None:
         """Run once on zeros, so that the first real frame does not pay for it."""
@@ -122,15 +189,18 @@ def load(
     allow_unsigned: bool = False,
     threads: int = 1,
     device_profile: str = AUTO,
+    state_dir: str | PathLike[str] | None = None,
 ) -> Model:
     """Load a bundle for inference.
 
     Args:
         path: A bundle file.
         trust: Public key files (PEM); one of them must have signed the bundle.
+            Without any, the builder of the enrolment in ``state_dir`` must have.
         allow_unsigned: Load without asking who made the bundle.
         threads: Threads that one inference may use.
         device_profile: Which variant to take; ``auto`` looks at the machine.
+        state_dir: The state folder of an enrolled agent.
 
     Raises:
         EdgeError: Not a bundle, not trusted, or nothing in it can run here.
@@ -138,7 +208,7 @@ def load(
     """
     with Bundle.open(Path(path)) as bundle:
         if not allow_unsigned:
-            _check_trust(bundle, trust)
+            _check_trust(bundle, trust, state_dir)
         return load_bundle(bundle, threads=threads, device_profile=device_profile)
 
 
@@ -202,16 +272,25 @@ def prove(model: Model, bundle: Bundle) -> None:
         raise ModelError(msg, next_step="check the runtime's version on this device")
 
 
-def _check_trust(bundle: Bundle, trust: Sequence[str | PathLike[str]]) -> None:
+def _check_trust(
+    bundle: Bundle,
+    trust: Sequence[str | PathLike[str]],
+    state_dir: str | PathLike[str] | None,
+) -> None:
     if not trust and not bundle.is_signed:
         msg = f"bundle {bundle.path.name}: it is unsigned"
         raise BundleUnsignedError(
             msg, next_step="sign it, or say allow_unsigned=True (--allow-unsigned)"
         )
+    if not trust and state_dir is not None:
+        bundle.verify_signature(load_builder_keys(Path(state_dir)))
+        return
     if not trust:
         msg = f"bundle {bundle.path.name}: no key is given to verify its signature"
         raise BundleUnsignedError(
-            msg, next_step="name the builder's public key with trust= (--trust)"
+            msg,
+            next_step="name the builder's public key with trust= (--trust), or the "
+            "enrolled agent's folder with state_dir= (--config)",
         )
     keys = [parse_public_key(Path(one).read_bytes()) for one in trust]
     bundle.verify_signature(keys)

@@ -1,30 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The session: observed inference, and the swap of models between two inferences.
+"""The session: observed inference for several callers, and the swap of models.
 
-Owns which model serves. Another thread loads, warms and proves a model, then *offers*
-it; the inference thread takes it over between two inferences, so that none fails and
-none waits for a load. The model before stays loaded until the next swap, ready to be
-offered again.
+Owns which model serves in a slot. The loop and the service call it from threads of
+their own; one lock lets one infer at a time. Another thread loads, warms and proves a
+model, then *offers* it; whoever infers next takes it over before the inference, so that
+none fails and none waits for a load. The model before stays loaded until the next swap,
+ready to be offered again.
 """
 
+import math
 import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final
 
 import numpy as np
 
-from edge_agent.errors import BackendError
-from edge_agent.flow import Float32, Grid, Observation, Observer, Result
+from edge_agent.clock import Clock
+from edge_agent.errors import BackendError, ModelError
+from edge_agent.flow import Float32, Grid, ModelCard, Observer, Result, Watcher
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.pipeline import Task
-from edge_contract.profile import ReferenceProfile
 
-
-class Binder(Observer, Protocol):
-    """An observer that is told which release it observes."""
-
-    def bind(self, profile: ReferenceProfile, release: bytes, grid: Grid) -> None:
-        """Observe another release from the next inference on."""
+SERVICE_STREAM: Final = "service"
+LIVE_US: Final = 10_000_000
+NOT_FINITE: Final = "the output is not finite"
+_PATIENCE_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,111 +42,196 @@ class Tally:
     faulty: int
 
 
+@dataclass(slots=True, eq=False)
+class _Offer:
+    model: Model | None
+    switch: Callable[[], None]
+    is_taken: bool = False
+
+
 class Session:
-    """Runs the serving model and observes each inference.
+    """Runs the serving model and observes each inference. Any thread may call it.
 
     Args:
         observer: Gets every inference.
+        clock: The event time of frames that come without one.
+        watchers: Look on; called on the thread that inferred, outside the lock.
     """
 
-    def __init__(self, observer: Binder) -> None:
+    def __init__(
+        self, observer: Observer, clock: Clock, watchers: Sequence[Watcher] = ()
+    ) -> None:
         self._observer = observer
-        self._changed = threading.Condition()
-        self._offered: Model | None = None
-        self._has_offer = False
-        self._taken = 0
-        self._offers = 0
+        self._clock = clock
+        self._wall_us = clock.wall_us
+        self._watchers = tuple(watchers)
+        self._lock = threading.Lock()
+        self._served = threading.Event()
+        self._offer: _Offer | None = None
+        self._base = (0, 0)
+        # Event time of the last task, and when that was: see _now_us.
+        self._task_us: int | None = None
+        self._task_seen_us = 0
         self.model: Model | None = None
         self.previous: Model | None = None
         self.finite = 0
         self.failed = 0
         self.faulty = 0
         self.raw_bytes = 0
-        self._base = (0, 0)
 
     @property
     def tally(self) -> Tally:
         """Inferences of the serving model since it was taken over."""
-        model, (finite, faulty) = self.model, self._base
-        digest = "" if model is None else model.digest
-        return Tally(digest, self.finite - finite, self.faulty - faulty)
+        with self._lock:
+            model, (finite, faulty) = self.model, self._base
+            digest = "" if model is None else model.digest
+            return Tally(digest, self.finite - finite, self.faulty - faulty)
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The model that serves now; None while none does."""
+        model = self.model
+        return None if model is None else model.card
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an inference is under way, or a swap."""
+        return self._lock.locked()
 
     def offer(self, model: Model | None, timeout_seconds: float | None = None) -> bool:
-        """Have ``model`` taken over between two inferences; None: serve none.
+        """Serve ``model`` from the next inference on; None: serve none.
 
         Returns:
-            Whether it was; False after ``timeout_seconds``.
+            Whether it does; False where an inference has not ended within
+            ``timeout_seconds``. It is then taken over when that one does, unless
+            another is offered.
         """
-        with self._changed:
-            self._offered, self._has_offer = model, True
-            self._offers += 1
-            mine = self._offers
-            self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._taken >= mine, timeout_seconds)
+        mine = _Offer(model, self._prepare(model))
+        self._offer = mine
+        due = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while not mine.is_taken:
+            left = _PATIENCE_SECONDS
+            if due is not None:
+                left = min(left, max(0.0, due - time.monotonic()))
+            if self._lock.acquire(timeout=left):
+                self._take_offer()
+                self._lock.release()
+                break  # taken, or another was offered since
+            if due is not None and time.monotonic() >= due:
+                break
+        return mine.is_taken
 
-    def prepare(self, model: Model) -> None:
-        """Leave the first model to be taken over when inference starts."""
-        with self._changed:
-            self._offered, self._has_offer = model, True
-            self._offers += 1
+    def await_model(self, timeout_seconds: float) -> bool:
+        """Wait until a model serves, or for ``timeout_seconds``; return whether."""
+        return self._served.wait(timeout_seconds)
 
-    def await_taken(self, timeout_seconds: float) -> bool:
-        """Wait until nothing is left to be taken over; return whether that is so."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: self._taken >= self._offers, timeout_seconds
+    def infer(self, frame: Float32, request_id: str) -> Result:
+        """Run and observe a frame that comes by itself; see ``ServedModel.infer``.
+
+        A frame of another shape than the model's is refused in the result, and counts
+        nowhere: it was no inference.
+
+        Raises:
+            ModelError: No model serves.
+        """
+        with self._lock:
+            if self._offer is not None:
+                self._take_offer()
+            model = self.model
+            if model is None:
+                msg = "inference: expected a model to serve, found none"
+                raise ModelError(msg, next_step="load one, or wait for the update")
+            now_us = self._wall_us() if self._task_us is None else self._now_us()
+            try:
+                data = model.check_frame(frame)
+            except BackendError as error:
+                return Result(request_id, now_us, model.digest, None, str(error))
+            output, error_text, latency_ns = self._run(model, data)
+            rows = data if data.ndim == 2 else data.reshape(model.rows_shape)
+            self._observer.record(
+                SERVICE_STREAM, model.is_series, rows, now_us, output, latency_ns
             )
+            self.raw_bytes += rows.nbytes
+        result = Result(request_id, now_us, model.digest, output, error_text)
+        for one in self._watchers:
+            one.saw(frame, result)
+        return result
 
-    def await_offer(self, timeout_seconds: float) -> None:
-        """Wait until a model is offered, or for ``timeout_seconds``."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._has_offer, timeout_seconds)
+    def process(self, task: Task, grid: Grid) -> Result | None:
+        """Run and observe a frame of a stream; never raises for what the model does.
 
-    def take_offer(self) -> bool:
-        """Swap to the offered model, if any; only the inference thread calls this.
+        Args:
+            task: The frame.
+            grid: How it was cut.
 
         Returns:
-            Whether the model changed.
+            None where no model serves, or one that takes other frames: cut again.
         """
-        if not self._has_offer:
-            return False
-        with self._changed:
-            model, self._offered, self._has_offer = self._offered, None, False
-            if model is not None:
-                release = bytes.fromhex(model.digest)
-                self._observer.bind(model.profile, release, model.grid)
-            self.previous, self.model = self.model, model
-            self._base = (self.finite, self.faulty)
-            self._taken = self._offers
-            self._changed.notify_all()
-        return True
+        time_us = int(task.times_us[-1])
+        with self._lock:
+            if self._offer is not None:
+                self._take_offer()
+            model = self.model
+            if model is None or model.grid != grid:
+                return None
+            self._task_us, self._task_seen_us = time_us, self._clock.monotonic_us()
+            data = task.data.reshape(model.input_shape)
+            output, error, latency_ns = self._run(model, data)
+            times_us = time_us if len(task.times_us) == 1 else task.times_us
+            self._observer.record(
+                task.stream, task.is_start, task.rows, times_us, output, latency_ns
+            )
+            self.raw_bytes += task.rows.nbytes
+        result = Result(task.id, time_us, model.digest, output, error)
+        for one in self._watchers:
+            one.saw(task.data, result)
+        return result
 
-    def infer(self, task: Task) -> Result:
-        """Run the serving model on one frame and observe it; never raises for it."""
-        model = self.model
-        if model is None:
-            msg = "inference needs a model"
-            raise RuntimeError(msg)
-        output: Float32 | None
+    def _run(
+        self, model: Model, data: Float32
+    ) -> tuple[Float32 | None, str | None, int]:
+        start_ns = time.perf_counter_ns()
         try:
-            output, error = model.infer(task.data), None
+            output = model.run(data)
         except BackendError as caught:
-            output, error = None, str(caught)
-        if output is not None and not np.isfinite(output).all():
-            output, error = None, "the output is not finite"
-        self._observer.record(
-            Observation(
-                task.stream,
-                model.observe(task.rows),
-                task.times_us,
-                task.is_start,
-                output,
-            )
-        )
-        self.raw_bytes += task.rows.nbytes
-        if output is None:
-            self.failed += 1
-            self.faulty += bool(np.isfinite(task.data).all())
+            error = str(caught)
         else:
-            self.finite += 1
-        return Result(task.id, int(task.times_us[-1]), model.digest, output, error)
+            latency_ns = time.perf_counter_ns() - start_ns
+            # 0 times a value that is not finite is NaN; one call for all of them.
+            if math.isfinite(output.dot(model.zeros)):
+                self.finite += 1
+                return output, None, latency_ns
+            error = NOT_FINITE
+        self.failed += 1
+        self.faulty += bool(np.isfinite(data).all())
+        return None, error, time.perf_counter_ns() - start_ns
+
+    def _now_us(self) -> int:
+        """Return the event time of a frame that comes without one, beside a source.
+
+        A clock of its own would have the two close each other's windows: such a frame
+        is as old as the source's last row, or as much younger as the source has been
+        silent for long.
+        """
+        silent_us = self._clock.monotonic_us() - self._task_seen_us
+        return (self._task_us or 0) + (silent_us if silent_us > LIVE_US else 0)
+
+    def _prepare(self, model: Model | None) -> Callable[[], None]:
+        if model is None:
+            return lambda: None
+        release = bytes.fromhex(model.digest)
+        return self._observer.prepare(model.profile, release, model.grid, model.reduce)
+
+    def _take_offer(self) -> None:
+        """Swap to the offered model, if any; the lock is held."""
+        offer, self._offer = self._offer, None
+        if offer is None:
+            return
+        offer.switch()
+        self.previous, self.model = self.model, offer.model
+        self._base = (self.finite, self.faulty)
+        if offer.model is None:
+            self._served.clear()
+        else:
+            self._served.set()
+        offer.is_taken = True

@@ -15,13 +15,16 @@ from typing import Final
 
 import numpy as np
 
-from edge_agent.flow import Float32
+from edge_agent.flow import Float32, Int64
 from edge_agent.stats.ring import Block
+from edge_contract.operations import Operations, count_latencies, merge_operations
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
 
 MAX_STREAMS: Final = 4096
 RELEASE_BYTES: Final = 8
+LATEST_US: Final = 2**62
+Reduce = Callable[[Float32], Float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +36,7 @@ class Window:
         duration_us: Length.
         release: First 8 bytes of the digest of the release that serves.
         statistics: The sums.
+        operations: Latencies, and how the device fared.
         lost: Inferences that a kill lost before it.
     """
 
@@ -40,6 +44,7 @@ class Window:
     duration_us: int
     release: bytes
     statistics: WindowStatistics
+    operations: Operations
     lost: int = 0
 
     @property
@@ -56,6 +61,7 @@ class Accumulator:
         release: First 8 bytes of its digest.
         window_us: Length of a window.
         on_close: Gets each closed window, after it has left the accumulator.
+        reduce: See ``Observer.prepare``.
     """
 
     def __init__(
@@ -64,12 +70,15 @@ class Accumulator:
         release: bytes,
         window_us: int,
         on_close: Callable[[Window], None],
+        reduce: Reduce | None = None,
     ) -> None:
         self._profile = profile
         self.release = release
         self._window_us = window_us
         self._on_close = on_close
+        self._reduce = reduce
         self._builder: StatisticsBuilder | None = None
+        self._operations = Operations()
         self._start_us = 0
         self._previous: OrderedDict[str, Float32] = OrderedDict()
 
@@ -79,7 +88,11 @@ class Accumulator:
         if self._builder is None:
             return None
         return Window(
-            self._start_us, self._window_us, self.release, self._builder.statistics
+            self._start_us,
+            self._window_us,
+            self.release,
+            self._builder.statistics,
+            self._operations,
         )
 
     @property
@@ -102,28 +115,31 @@ class Accumulator:
         if fits:
             self._start_us = window.start_us
             self._builder = StatisticsBuilder(self._profile, window.statistics)
+            self._operations = window.operations
         return fits
 
     def add(self, block: Block) -> None:
         """Add observations, in the order in which they were made."""
-        width = block.rows.shape[1]
-        used = np.arange(width) < block.row_counts[:, np.newaxis]
-        rows, times = block.rows[used], block.times_us[used]
-        ends = np.cumsum(block.row_counts)
-        windows = times // self._window_us
+        rows = block.rows
+        if self._reduce is not None and len(rows):
+            rows = self._reduce(rows)
+        points = np.maximum(block.row_counts, 1)
+        ends, row_ends = np.cumsum(points), np.cumsum(block.row_counts)
+        # What no calendar holds is a clock gone wrong, and no number for the wire.
+        windows = block.times_us.clip(0, LATEST_US) // self._window_us
         edges = _segment_edges(block, ends, windows)
-        first, done = 0, 0  # the first inference not yet added, how many rows are
+        first, done = 0, 0  # the first inference not yet added, how many points are
         for start, stop in pairwise(edges):
             window_start = int(windows[start]) * self._window_us
             if self._builder is None or window_start != self._start_us:
                 last = int(np.searchsorted(ends, done, side="right"))
-                self._add_outputs(block.outputs[first:last])
+                self._add_outputs(block, first, last)
                 first = last
                 self._open(window_start)
-            owner = int(np.searchsorted(ends, start, side="right"))
-            self._add_rows(rows[start:stop], block, owner, int(start))
-            done = int(stop)
-        self._add_outputs(block.outputs[first:])
+            part = slice(*_rows_before((start, stop), ends, row_ends))
+            self._add_rows(rows[part], block, ends, start)
+            done = stop
+        self._add_outputs(block, first, len(block))
 
     def close(self) -> None:
         """Close the open window, if any."""
@@ -136,10 +152,14 @@ class Accumulator:
         self.close()
         self._start_us = start_us
         self._builder = StatisticsBuilder(self._profile)
+        self._operations = Operations()
 
-    def _add_rows(self, rows: Float32, block: Block, owner: int, start: int) -> None:
+    def _add_rows(self, rows: Float32, block: Block, ends: Int64, start: int) -> None:
+        if not len(rows):
+            return
+        owner = int(np.searchsorted(ends, start, side="right"))
         stream = block.streams[owner]
-        own_start = int(block.row_counts[:owner].sum())
+        own_start = int(ends[owner - 1]) if owner else 0
         if block.starts[owner] and start == own_start:
             previous = None
         else:
@@ -151,9 +171,11 @@ class Accumulator:
         if len(self._previous) > MAX_STREAMS:
             self._previous.popitem(last=False)
 
-    def _add_outputs(self, outputs: Float32) -> None:
-        if len(outputs) and self._builder is not None:
-            self._builder.add_outputs(outputs)
+    def _add_outputs(self, block: Block, first: int, last: int) -> None:
+        if last > first and self._builder is not None:
+            self._builder.add_outputs(block.outputs[first:last])
+            latency = count_latencies(block.latencies_ns[first:last])
+            self._operations = merge_operations(self._operations, Operations(latency))
 
 
 def with_lost(window: Window, lost: int) -> Window:
@@ -161,12 +183,29 @@ def with_lost(window: Window, lost: int) -> Window:
     return replace(window, lost=window.lost + lost)
 
 
-def _segment_edges(block: Block, ends: np.ndarray, windows: np.ndarray) -> list[int]:
-    """Cut the rows where the window or the stream changes, or a stream starts."""
+def with_operations(window: Window, operations: Operations) -> Window:
+    """Return ``window`` telling ``operations`` as well."""
+    return replace(window, operations=merge_operations(window.operations, operations))
+
+
+def _segment_edges(block: Block, ends: Int64, windows: Int64) -> list[int]:
+    """Cut the points where the window or the stream changes, or a stream starts."""
     cuts = {0, len(windows)}
     cuts.update((np.flatnonzero(np.diff(windows)) + 1).tolist())
     names = block.streams
-    for index in range(1, len(block)):
-        if block.starts[index] or names[index] != names[index - 1]:
-            cuts.add(int(ends[index - 1]))
+    if any(block.starts) or len(set(names)) > 1:
+        for index in range(1, len(block)):
+            if block.starts[index] or names[index] != names[index - 1]:
+                cuts.add(int(ends[index - 1]))
     return sorted(cuts)
+
+
+def _rows_before(
+    points: tuple[int, ...], ends: Int64, row_ends: Int64
+) -> tuple[int, ...]:
+    """Return how many rows lie before each of these points."""
+    if row_ends[-1] == ends[-1]:
+        return points  # each point is a row
+    owners = np.searchsorted(ends, points, side="right")
+    starts, before = np.concatenate(([0], ends)), np.concatenate(([0], row_ends))
+    return tuple((before[owners] + np.array(points) - starts[owners]).tolist())

@@ -23,12 +23,14 @@ from edge_agent.errors import StateError
 from edge_agent.stats.accumulator import RELEASE_BYTES, Window
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import CanonicalError, WindowError
+from edge_contract.operations import Operations, decode_operations, encode_operations
 from edge_contract.varint import decode_counts, encode_counts
 from edge_contract.window import WindowStatistics
 
 MAX_CHECKPOINT_BYTES: Final = 256 * 1024
 _FORMAT: Final = 1
 _COUNTER_BYTES: Final = 8
+_UNNAMED: Final = "produced.counter"
 
 
 def _check_format(found: object) -> None:
@@ -44,7 +46,7 @@ class Checkpoint:
     Attributes:
         produced: Inferences accounted for: closed, open, or lost.
         lost: Of these, those still to be declared by the next window.
-        closed_windows: Windows ever closed with this state folder.
+        closed_windows: Windows ever closed in this slot of the state folder.
         window: The open window.
     """
 
@@ -106,8 +108,27 @@ def recover(checkpoint: Checkpoint, counter: int) -> Checkpoint:
     )
 
 
+def open_counter(state_dir: Path, slot: str) -> "ProducedCounter":
+    """Open a slot's produced counter.
+
+    An agent of one slot kept its counter without a name: it becomes the counter of the
+    first slot that is opened.
+
+    Raises:
+        OSError: The disk refused.
+    """
+    path, unnamed = state_dir / f"produced-{slot}.counter", state_dir / _UNNAMED
+    if unnamed.exists() and not path.exists():
+        unnamed.rename(path)
+    return ProducedCounter(path)
+
+
 class ProducedCounter:
-    """Inferences ever made with this state folder, in a mapped file."""
+    """Inferences ever made in one slot of a state folder, in a mapped file.
+
+    Attributes:
+        cell: The count, for the hot path, at index 0.
+    """
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -118,16 +139,16 @@ class ProducedCounter:
             os.close(descriptor)
         # One aligned store of the machine's word; struct.pack_into would write byte
         # by byte, and a kill could leave half a number.
-        self._cell = memoryview(self._map).cast("Q")
+        self.cell = memoryview(self._map).cast("Q")
 
     @property
     def value(self) -> int:
         """The count."""
-        return self._cell[0]
+        return self.cell[0]
 
     @value.setter
     def value(self, count: int) -> None:
-        self._cell[0] = count
+        self.cell[0] = count
 
     def sync(self) -> None:
         """Ask for the count to reach the disk."""
@@ -135,7 +156,7 @@ class ProducedCounter:
 
     def close(self) -> None:
         """Unmap the file."""
-        self._cell.release()
+        self.cell.release()
         self._map.close()
 
     def __enter__(self) -> Self:
@@ -160,6 +181,7 @@ def _window_to_wire(window: Window) -> dict[int, Any]:
         5: [sums.rows, sums.inferences, sums.failed, len(sums.counts)],
         6: encode_counts(sums.counts),
         7: sums.mean.astype("<f8").tobytes() + sums.m2.astype("<f8").tobytes(),
+        8: encode_operations(window.operations),
     }
 
 
@@ -178,4 +200,6 @@ def _window_from_wire(wire: dict[int, Any]) -> Window:
         mean=moments[0],
         m2=moments[1],
     )
-    return Window(wire[1], wire[2], wire[3], sums)
+    # Operations came later: what an older agent kept has none.
+    operations = decode_operations(wire[8]) if 8 in wire else Operations()
+    return Window(wire[1], wire[2], wire[3], sums, operations)

@@ -15,24 +15,35 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from edge_agent.clock import Clock
 from edge_agent.errors import AgentError
-from edge_agent.flow import Grid, Observation
-from edge_agent.stats.accumulator import RELEASE_BYTES, Accumulator, Window, with_lost
+from edge_agent.flow import Float32, Gauges, Grid, Int64
+from edge_agent.stats.accumulator import (
+    RELEASE_BYTES,
+    Accumulator,
+    Window,
+    with_lost,
+    with_operations,
+)
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
-from edge_agent.stats.ring import Ring
+from edge_agent.stats.meter import Meter
+from edge_agent.stats.ring import Ring, Slot
 from edge_contract.messages import UpMessage
+from edge_contract.operations import Operations, encode_operations
 from edge_contract.profile import Layout, ReferenceProfile
 from edge_contract.window_report import WindowReport, encode_blocks
 
 MAX_BACKLOG: Final = 1024
+COUNT_SECONDS: Final = 1.0
+THINNED_US: Final = 50_000
 _LOG = logging.getLogger(__name__)
 
 
 class Ledger(Protocol):
-    """Where closed windows and checkpoints become durable; the outbox."""
+    """Where a slot's closed windows and checkpoints become durable; the outbox."""
 
     def close_window(
         self, build: Callable[[bytes, int], UpMessage], checkpoint: bytes
@@ -49,17 +60,36 @@ class Ledger(Protocol):
         """Keep how counts under a reference profile are laid out."""
 
 
-class StatisticsKeeper:
-    """Accounts for every inference; the production ``Observer``.
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """How long a window is in event time, and how often the open one is made durable.
 
-    One thread calls ``record`` and ``bind``; any thread may call the rest.
+    Both in microseconds.
+    """
+
+    window_us: int
+    checkpoint_us: int
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One release's way: from the ring into windows."""
+
+    ring: Ring
+    accumulator: Accumulator
+
+
+class StatisticsKeeper:
+    """Accounts for every inference of one slot; the production ``Observer``.
+
+    ``record`` and a switch are called by one thread at a time; the rest by any.
 
     Args:
-        ledger: Takes windows and checkpoints.
-        counter: The produced counter of the same state folder.
+        ledger: Takes windows and checkpoints of the slot.
+        counter: The slot's produced counter, of the same state folder.
         clock: Stamps closed windows.
-        window_us: Length of a window in event time.
-        checkpoint_us: How often the open window is made durable.
+        periods: When windows close and checkpoints are due.
+        gauges: What else a window tells of; None: of inferences alone.
     """
 
     def __init__(
@@ -67,14 +97,16 @@ class StatisticsKeeper:
         ledger: Ledger,
         counter: ProducedCounter,
         clock: Clock,
-        window_us: int,
-        checkpoint_us: int,
+        periods: Periods,
+        gauges: Gauges | None = None,
     ) -> None:
         self._ledger = ledger
         self._counter = counter
+        self._cell = counter.cell
         self._clock = clock
-        self._window_us = window_us
-        self._interval_seconds = checkpoint_us / 1e6
+        self._window_us = periods.window_us
+        self._interval_us = periods.checkpoint_us
+        self._meter = Meter(gauges, clock)
         stored = ledger.load_checkpoint()
         found = Checkpoint() if stored is None else Checkpoint.decode(stored)
         recovered = recover(found, counter.value)
@@ -87,12 +119,22 @@ class StatisticsKeeper:
         is_open = 0 if self._resumable is None else self._resumable.produced
         self._closed_total = recovered.produced - recovered.lost - is_open
         self._stored_windows = recovered.closed_windows
+        self._latency = Operations().latency
+        self._latency_ns = 0
         self._backlog: deque[tuple[Window, int]] = deque()
-        self._accumulator: Accumulator | None = None
-        self._ring: Ring | None = None
-        self._end_us: int | None = None
-        self._lock = threading.RLock()
+        self._in_hand: Window | None = None  # the ledger has it; do not forget it
+        # The one that is counted, and those that it was switched to since.
+        self._lane: _Lane | None = None
+        self._next: deque[_Lane] = deque()
+        self._held: deque[Slot] | None = None
+        self._most = 0
+        self._is_thinned = False
+        self._seen_us = 0
+        self._end_us = 0
+        self._lock = threading.RLock()  # held for counting: never for long
+        self._storing = threading.RLock()  # held for the ledger; taken first
         self._wake = threading.Event()
+        self._is_woken = False
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="statistics")
 
@@ -117,70 +159,113 @@ class StatisticsKeeper:
         with self._lock:
             return self._produced - self._closed_total
 
+    @property
+    def latency(self) -> tuple[Int64, int]:
+        """Latencies of all inferences since the start, by bucket, and their sum in ns.
+
+        See ``edge_contract.operations`` for the buckets.
+        """
+        with self._lock:
+            lane = self._lane
+            is_open = None if lane is None else lane.accumulator.open_window
+            found = self._latency
+            if is_open is not None:
+                found = found + is_open.operations.latency
+            return found, self._latency_ns
+
     def start(self) -> None:
         """Start the counting thread."""
+        self._meter.sample()
         self._thread.start()
 
-    def bind(self, profile: ReferenceProfile, release: bytes, grid: Grid) -> None:
-        """Count for another release from the next observation on.
+    def prepare(
+        self,
+        profile: ReferenceProfile,
+        release: bytes,
+        grid: Grid,
+        reduce: Callable[[Float32], Float32] | None = None,
+    ) -> Callable[[], None]:
+        """Get ready to count for another release; see ``Observer.prepare``.
 
-        The open window closes here, unless it is a restart of the same release.
-
-        Args:
-            profile: Its reference profile.
-            release: Its digest; the first 8 bytes are kept.
-            grid: Its frames.
+        The open window closes after the switch, unless this is a restart of the same
+        release.
         """
         self._ledger.remember_layout(profile.ref_id, profile.layout)
-        with self._lock:
-            self._count()
-            if self._accumulator is not None:
-                self._accumulator.close()
-            release = release[:RELEASE_BYTES]
-            accumulator = Accumulator(profile, release, self._window_us, self._closed)
-            self._accumulator = accumulator
-            window, self._resumable = self._resumable, None
-            if window is not None and not accumulator.resume(window):
-                self._closed(window)
-            self._ring = Ring(
-                grid.length, profile.layout.features, profile.output_width
-            )
-            self._end_us = None
-            self._save()
+        accumulator = Accumulator(
+            profile, release[:RELEASE_BYTES], self._window_us, self._closed, reduce
+        )
+        ring = Ring(grid.length, grid.features, profile.output_width)
+        lane = _Lane(ring, accumulator)
 
-    def record(self, observation: Observation) -> None:
+        def switch() -> None:
+            self._next.append(lane)
+            self._held = ring.held
+            self._is_thinned = reduce is not None
+            self._most = ring.slots if self._is_thinned else ring.slots // 2
+            self._wake_up()
+
+        return switch
+
+    def record(
+        self,
+        stream: str,
+        is_start: bool,  # noqa: FBT001 - see Observer.record
+        rows: Float32,
+        times_us: Int64 | int,
+        output: Float32 | None,
+        latency_ns: int,
+    ) -> None:
         """Copy one inference of the bound release into the ring."""
-        ring = self._ring
-        if ring is None:
+        held = self._held
+        if held is None:
             msg = "observations need a bound release"
             raise RuntimeError(msg)
-        if ring.is_full:
-            self.flush()
+        if len(held) >= self._most:
+            self._make_room()
+        last_us = times_us if isinstance(times_us, int) else int(times_us[-1])
+        seen = self._thinned(rows, last_us) if self._is_thinned else rows.copy()
         self._produced += 1
-        self._counter.value = self._produced
-        ring.put(observation)
-        passed = self._end_us is None or observation.times_us[-1] >= self._end_us
-        if passed or len(ring) * 2 > ring.slots:
-            self._wake.set()
+        self._cell[0] = self._produced
+        held.append((stream, is_start, seen, times_us, output, latency_ns))
+        if last_us >= self._end_us and not self._is_woken:
+            self._wake_up()
 
-    def flush(self) -> None:
-        """Count all that was recorded."""
+    def _thinned(self, rows: Float32, time_us: int) -> Float32 | None:
+        """Return a large frame as it is, one every ``THINNED_US`` of event time."""
+        if 0 <= time_us - self._seen_us < THINNED_US:
+            return None
+        self._seen_us = time_us
+        return rows
+
+    def _make_room(self) -> None:
+        """Count here and now, all at once.
+
+        A counting thread would share the interpreter's lock with the hot path all the
+        while, and slow many inferences instead of one.
+        """
         with self._lock:
             self._count()
+
+    def flush(self) -> None:
+        """Count all that was recorded, and store the windows that closed."""
+        with self._lock:
+            self._count()
+        self._drain()
 
     def finish_window(self) -> None:
         """Close the open window now: the source is at its end."""
         with self._lock:
             self._count()
-            if self._accumulator is not None:
-                self._accumulator.close()
-            self._save()
+            if self._lane is not None:
+                self._lane.accumulator.close()
+                self._end_us = 0
+        self._save()
 
     def checkpoint(self) -> None:
         """Count all that was recorded, and make it durable."""
         with self._lock:
             self._count()
-            self._save()
+        self._save()
 
     def stop(self) -> None:
         """End the thread and leave a checkpoint that equals the counter."""
@@ -191,70 +276,114 @@ class StatisticsKeeper:
         self.checkpoint()
 
     def _run(self) -> None:
-        due_us = self._clock.monotonic_us() + int(self._interval_seconds * 1e6)
+        due_us = self._clock.monotonic_us() + self._interval_us
         while not self._stopping:
-            left = (due_us - self._clock.monotonic_us()) / 1e6
-            self._wake.wait(max(0.0, left))
+            left_us = due_us - self._clock.monotonic_us()
+            self._wake.wait(min(max(0.0, left_us / 1e6), COUNT_SECONDS))
             self._wake.clear()
+            self._is_woken = False
             self.flush()
             if self._clock.monotonic_us() >= due_us:
+                self._meter.sample()
                 self.checkpoint()
-                due_us += int(self._interval_seconds * 1e6)
+                due_us += self._interval_us
+
+    def _wake_up(self) -> None:
+        self._is_woken = True
+        self._wake.set()
 
     def _count(self) -> None:
-        if self._ring is None or self._accumulator is None:
-            return
-        for block in self._ring.blocks():
-            self._accumulator.add(block)
-        self._end_us = self._accumulator.end_us
-        self._drain()
+        """Count all that was recorded, and follow the switches; the lock is held."""
+        lanes = len(self._next)  # what comes later has rows that come later
+        self._count_lane()
+        for _ in range(lanes):
+            if self._lane is not None:
+                self._lane.accumulator.close()
+            self._lane = self._next.popleft()
+            window, self._resumable = self._resumable, None
+            if window is not None and not self._lane.accumulator.resume(window):
+                self._closed(window)
+            self._count_lane()
+        if self._lane is not None:
+            self._end_us = self._lane.accumulator.end_us or 0
+
+    def _count_lane(self) -> None:
+        if self._lane is not None:
+            block = self._lane.ring.take()
+            if block is not None:
+                self._latency_ns += int(block.latencies_ns.sum())
+                self._lane.accumulator.add(block)
 
     def _closed(self, window: Window) -> None:
-        window = with_lost(window, self._lost)
+        self._latency = self._latency + window.operations.latency
+        window = with_operations(with_lost(window, self._lost), self._meter.operations)
         self._lost = 0
+        self._meter.restart()
         if window.produced == 0 and window.statistics.rows == 0:
             return
         self._closed_total += window.produced
         self._backlog.append((window, self._closed_total))
         if len(self._backlog) > MAX_BACKLOG:
-            forgotten, _ = self._backlog.popleft()
-            heir, after = self._backlog[0]
-            self._backlog[0] = (with_lost(heir, forgotten.produced), after)
+            oldest = int(self._backlog[0][0] is self._in_hand)
+            forgotten, _ = self._backlog[oldest]
+            del self._backlog[oldest]
+            heir, after = self._backlog[oldest]
+            self._backlog[oldest] = (with_lost(heir, forgotten.produced), after)
 
-    def _drain(self) -> None:
-        while self._backlog:
-            window, closed_total = self._backlog[0]
-            closed_windows = self._stored_windows + 1
-            # What is open may go with the last closed window only: it is newer.
-            if len(self._backlog) == 1:
-                after = self._current(closed_windows)
-            else:
-                after = Checkpoint(closed_total, 0, closed_windows)
-            build = self._report_builder(window)
-            try:
-                self._ledger.close_window(build, after.encode())
-            except (AgentError, OSError) as error:
-                _LOG.warning(
-                    "%d closed windows wait in memory: %s", len(self._backlog), error
-                )
-                return
+    def _drain(self) -> bool:
+        """Store the closed windows, oldest first; return whether none is left.
+
+        Counting goes on meanwhile: the hot path never waits for a disk.
+        """
+        with self._storing:
+            while True:
+                with self._lock:
+                    if not self._backlog:
+                        return True
+                    window, closed_total = self._backlog[0]
+                    self._in_hand = window
+                    closed_windows = self._stored_windows + 1
+                    # What is open may go with the last closed window: it is newer.
+                    if len(self._backlog) == 1:
+                        after = self._current(closed_windows)
+                    else:
+                        after = Checkpoint(closed_total, 0, closed_windows)
+                if not self._store(window, after):
+                    return False
+
+    def _store(self, window: Window, after: Checkpoint) -> bool:
+        try:
+            self._ledger.close_window(self._report_builder(window), after.encode())
+        except (AgentError, OSError) as error:
+            _LOG.warning(
+                "%d closed windows wait in memory: %s", len(self._backlog), error
+            )
+            self._in_hand = None
+            return False
+        with self._lock:
             self._backlog.popleft()
-            self._stored_windows = closed_windows
+            self._in_hand = None
+            self._stored_windows = after.closed_windows
+        return True
 
     def _save(self) -> None:
-        self._drain()
-        if self._backlog:
-            return
-        try:
-            self._ledger.save_checkpoint(self._current(self._stored_windows).encode())
-            self._counter.sync()
-        except (AgentError, OSError) as error:
-            _LOG.warning("the checkpoint was not saved: %s", error)
+        with self._storing:
+            if not self._drain():
+                return
+            with self._lock:
+                now = self._current(self._stored_windows)
+            try:
+                self._ledger.save_checkpoint(now.encode())
+                self._counter.sync()
+            except (AgentError, OSError) as error:
+                _LOG.warning("the checkpoint was not saved: %s", error)
 
     def _current(self, closed_windows: int) -> Checkpoint:
         window = self._resumable
-        if self._accumulator is not None:
-            window = self._accumulator.open_window
+        if self._lane is not None:
+            window = self._lane.accumulator.open_window
+            if window is not None:
+                window = with_operations(window, self._meter.operations)
         counted = 0 if window is None else window.produced
         return Checkpoint(
             self._closed_total + counted + self._lost,
@@ -265,6 +394,7 @@ class StatisticsKeeper:
 
     def _report_builder(self, window: Window) -> Callable[[bytes, int], UpMessage]:
         counts, moments = encode_blocks(window.statistics)
+        operations = encode_operations(window.operations)
         monotonic_us = self._clock.monotonic_us()
         clock_synced = self._clock.is_synced()
 
@@ -286,6 +416,7 @@ class StatisticsKeeper:
                 covers=(),
                 count_block=counts,
                 moment_block=moments,
+                operation_block=operations,
             )
 
         return build

@@ -1,103 +1,104 @@
 # SPDX-License-Identifier: Apache-2.0
 """The capture ring: where the hot path leaves a copy of each inference.
 
-Owns preallocated memory for one producer and one consumer. Positions are counted, not
-flagged: a slot is the consumer's once ``head`` has passed it, and the producer's again
-once ``tail`` has. It counts nothing; see ``accumulator``.
+Owns a bounded queue for one producer and one consumer at a time, and the block of
+arrays that a batch of it becomes. A slot is one reference: building arrays on the hot
+path would cost more than all else around the model. It counts nothing; see
+``accumulator``.
 """
 
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from edge_agent.flow import Float32, Int64, Observation
+from edge_agent.flow import Float32, Int64
 
 MEMORY_BYTES: Final = 1024 * 1024
 MIN_SLOTS: Final = 8
 MAX_SLOTS: Final = 1024
+# Stream, whether it starts here, rows, their times, output, latency in ns.
+Slot = tuple[str, bool, Float32 | None, Int64 | int, Float32 | None, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Consecutive slots, as views: valid until they are released.
+    """Consecutive inferences. A *point* is a row, or an inference that has none.
 
     Attributes:
         streams: Name of each inference's stream.
-        starts: bool [n], whether its first row starts the stream.
-        row_counts: int64 [n], how many of its rows are used.
-        rows: float32 [n, max_rows, F].
-        times_us: int64 [n, max_rows].
+        starts: Of each, whether its first row starts the stream.
+        row_counts: int64 [n], how many rows it has.
+        rows: float32 [sum of ``row_counts``, C].
+        times_us: int64 [points], of each.
         outputs: float32 [n, K]; NaN where the inference failed.
+        latencies_ns: int64 [n].
     """
 
-    streams: list[str]
-    starts: np.ndarray
+    streams: tuple[str, ...]
+    starts: tuple[bool, ...]
     row_counts: Int64
     rows: Float32
     times_us: Int64
     outputs: Float32
+    latencies_ns: Int64
 
     def __len__(self) -> int:
         return len(self.streams)
 
 
 class Ring:
-    """Preallocated slots for observations.
+    """Slots for observations, as many as fit a megabyte.
 
     Args:
         max_rows: Most new rows of one inference.
-        features: Values of a row.
-        labels: Values of an output.
+        width: Values of a row.
+        outputs: Values of an output.
+
+    Attributes:
+        slots: How many may be held.
+        held: The queue; the hot path appends to it.
     """
 
-    def __init__(self, max_rows: int, features: int, labels: int) -> None:
-        slot_bytes = max_rows * (features * 4 + 8) + labels * 4
+    def __init__(self, max_rows: int, width: int, outputs: int) -> None:
+        slot_bytes = max_rows * (width * 4 + 8) + outputs * 4
         self.slots = min(max(MEMORY_BYTES // slot_bytes, MIN_SLOTS), MAX_SLOTS)
-        self._rows = np.empty((self.slots, max_rows, features), dtype=np.float32)
-        self._times = np.empty((self.slots, max_rows), dtype=np.int64)
-        self._outputs = np.empty((self.slots, labels), dtype=np.float32)
-        self._row_counts = np.zeros(self.slots, dtype=np.int64)
-        self._starts = np.zeros(self.slots, dtype=np.bool_)
-        self._streams = [""] * self.slots
-        self.head = 0
-        self.tail = 0
+        self._nothing = np.empty((0, width), dtype=np.float32)
+        self._failed = np.full(outputs, np.nan, dtype=np.float32)
+        self.held: deque[Slot] = deque()
 
-    def __len__(self) -> int:
-        return self.head - self.tail
+    def take(self) -> Block | None:
+        """Remove what is held by now, oldest first, and return it as arrays."""
+        count = len(self.held)
+        if not count:
+            return None
+        pop = self.held.popleft
+        streams, starts, rows, times, outputs, latencies = zip(
+            *(pop() for _ in range(count)), strict=True
+        )
+        found = [one for one in rows if one is not None]
+        row_counts = np.array([0 if one is None else len(one) for one in rows])
+        return Block(
+            streams,
+            starts,
+            row_counts,
+            np.concatenate(found) if found else self._nothing,
+            _as_points(times, row_counts),
+            np.array([self._failed if one is None else one for one in outputs]),
+            np.array(latencies, dtype=np.int64),
+        )
 
-    @property
-    def is_full(self) -> bool:
-        """Whether ``put`` has no slot left."""
-        return self.head - self.tail >= self.slots
 
-    def put(self, observation: Observation) -> None:
-        """Copy one observation in; the ring must not be full."""
-        slot = self.head % self.slots
-        count = len(observation.rows)
-        self._rows[slot, :count] = observation.rows
-        self._times[slot, :count] = observation.times_us
-        output = observation.output
-        self._outputs[slot] = np.nan if output is None else output
-        self._row_counts[slot] = count
-        self._starts[slot] = observation.is_start
-        self._streams[slot] = observation.stream
-        self.head += 1
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield what was put, oldest first; each block is released when done with."""
-        end = self.head
-        while self.tail < end:
-            start = self.tail % self.slots
-            stop = min(start + end - self.tail, self.slots)
-            part = slice(start, stop)
-            yield Block(
-                self._streams[part],
-                self._starts[part],
-                self._row_counts[part],
-                self._rows[part],
-                self._times[part],
-                self._outputs[part],
-            )
-            self.tail += stop - start
+def _as_points(times: tuple[Int64 | int, ...], row_counts: Int64) -> Int64:
+    """Return the time of each point; one number is that of all the points it has."""
+    if all(isinstance(one, int) for one in times):
+        whole: Int64 = np.array(times, dtype=np.int64)
+        points = np.maximum(row_counts, 1)
+        return whole if len(whole) == points.sum() else np.repeat(whole, points)
+    return np.concatenate(
+        [
+            np.full(max(int(rows), 1), one) if isinstance(one, int) else one
+            for one, rows in zip(times, row_counts, strict=True)
+        ]
+    )

@@ -9,8 +9,10 @@ seq and covers those of both, so that a server can tell how many windows it stan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 
+from edge_contract.operations import encode_operations, merge_operations
 from edge_contract.profile import Layout
 from edge_contract.varint import decode_counts
 from edge_contract.window import WindowStatistics, merge
@@ -88,7 +90,15 @@ def merge_reports(
         covers=tuple(sorted(covers)),
         count_block=counts,
         moment_block=moments,
+        operation_block=_merge_blocks(first, second),
     )
+
+
+def _merge_blocks(first: WindowReport, second: WindowReport) -> bytes:
+    found = [
+        one for one in (first.operations(), second.operations()) if one is not None
+    ]
+    return encode_operations(reduce(merge_operations, found)) if found else b""
 
 
 def _statistics(report: WindowReport, layout: Layout) -> WindowStatistics:

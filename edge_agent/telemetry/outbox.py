@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The outbox: every message that the server has not yet acknowledged, on disk.
 
-Owns ``outbox.sqlite``: rows, the statistics checkpoint, the boot id, the highest seq
-ever handed to a transport, the floor of down messages, and the commands already
-answered. Every change is one transaction that is on disk when the call returns. It is
-the only queue: the transport keeps none. It neither sends nor decides when to; see
-``publisher`` and ``link``.
+Owns ``outbox.sqlite``: rows, the statistics checkpoint of each slot, the boot id, the
+highest seq ever handed to a transport, the floor of down messages, and the commands
+already answered. Every change is one transaction that is on disk when the call returns.
+It is the only queue: the transport keeps none. It neither sends nor decides when to;
+see ``publisher`` and ``link``.
 
 A row that was handed over never changes. When the rows pass ``max_bytes``, windows that
 were never handed over are merged in pairs (``merging``); a window is never refused for
@@ -148,32 +148,45 @@ class Outbox:
         self._listener()
         return seq
 
-    def close_window(self, build: Build, checkpoint: bytes) -> int:
-        """Store a window and the checkpoint that follows it in one transaction.
+    def ledger(self, slot: str) -> "SlotLedger":
+        """Return where the statistics of a slot become durable.
+
+        An agent of one slot kept its checkpoint without a name: it becomes that of the
+        first slot that is asked for.
+        """
+        with self._transaction():
+            self._db.execute(
+                "UPDATE OR IGNORE meta SET name = ? WHERE name = 'checkpoint'",
+                (_checkpoint_name(slot),),
+            )
+        return SlotLedger(self, slot)
+
+    def close_window(self, slot: str, build: Build, checkpoint: bytes) -> int:
+        """Store a window and the slot's checkpoint after it in one transaction.
 
         Raises:
             OutboxError: The disk refused; neither is stored.
         """
         with self._transaction():
             seq = self._insert(BULK_LANE, build)
-            self._set_meta("checkpoint", checkpoint)
+            self._set_meta(_checkpoint_name(slot), checkpoint)
             self._shrink()
         self._listener()
         return seq
 
-    def save_checkpoint(self, checkpoint: bytes) -> None:
-        """Replace the statistics checkpoint.
+    def save_checkpoint(self, slot: str, checkpoint: bytes) -> None:
+        """Replace the statistics checkpoint of a slot.
 
         Raises:
             OutboxError: The disk refused; the old one is kept.
         """
         with self._transaction():
-            self._set_meta("checkpoint", checkpoint)
+            self._set_meta(_checkpoint_name(slot), checkpoint)
 
-    def load_checkpoint(self) -> bytes | None:
-        """Return the statistics checkpoint, if there is one."""
-        with self._lock:
-            found = self._one("SELECT value FROM meta WHERE name = 'checkpoint'")
+    def load_checkpoint(self, slot: str) -> bytes | None:
+        """Return the statistics checkpoint of a slot, if there is one."""
+        query = "SELECT value FROM meta WHERE name = ?"
+        found = self._one(query, _checkpoint_name(slot))
         return None if found is None else bytes(found)
 
     def remember_layout(self, ref_id: bytes, layout: Layout) -> None:
@@ -426,6 +439,47 @@ class Outbox:
                 f"{self._path}: {error}",
                 next_step="check the disk; if the file is damaged, move it away",
             ) from error
+
+
+class SlotLedger:
+    """One slot's part of an outbox: its windows, and its checkpoint.
+
+    Args:
+        outbox: Shared by all slots.
+        slot: The slot's name.
+    """
+
+    def __init__(self, outbox: Outbox, slot: str) -> None:
+        self._outbox = outbox
+        self._slot = slot
+
+    def close_window(self, build: Build, checkpoint: bytes) -> int:
+        """Store a window and the checkpoint after it in one transaction.
+
+        Raises:
+            OutboxError: The disk refused; neither is stored.
+        """
+        return self._outbox.close_window(self._slot, build, checkpoint)
+
+    def save_checkpoint(self, checkpoint: bytes) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            OutboxError: The disk refused; the old one is kept.
+        """
+        self._outbox.save_checkpoint(self._slot, checkpoint)
+
+    def load_checkpoint(self) -> bytes | None:
+        """Return the checkpoint, or None."""
+        return self._outbox.load_checkpoint(self._slot)
+
+    def remember_layout(self, ref_id: bytes, layout: Layout) -> None:
+        """Keep how counts under a reference profile are laid out."""
+        self._outbox.remember_layout(ref_id, layout)
+
+
+def _checkpoint_name(slot: str) -> str:
+    return f"checkpoint/{slot}"
 
 
 def is_marked(seq: int, mark: int, bitmap: bytes) -> bool:

@@ -14,18 +14,32 @@ from edge_contract.errors import StepError
 
 Float32 = NDArray[np.float32]
 StepSpec = Mapping[str, str]
+PostStep = Callable[[Float32], Float32]
+_FEW = 64
+_SAFE = 80.0
+_ONES = np.ones(_FEW, dtype=np.float32)
 
 
 def softmax(logits: Float32) -> Float32:
-    """Turn logits (float32 [n, K]) into probabilities.
+    """Turn logits (float32 [n, K], or [K]) into probabilities.
 
     >>> softmax(np.array([[0.0, 0.0]], np.float32)).tolist()
     [[0.5, 0.5]]
     """
+    # One row on a device, where each call into numpy counts: where exp can neither
+    # overflow nor vanish, there is nothing to shift.
+    if logits.ndim == 1 and logits.size <= _FEW and _is_tame(logits):
+        powers: Float32 = np.exp(logits)
+        powers /= powers.dot(_ONES[: powers.size])
+        return powers
     with np.errstate(invalid="ignore"):  # an infinite logit gives NaN, no warning
         exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Float32 = exponent / exponent.sum(axis=-1, keepdims=True)
     return result
+
+
+def _is_tame(logits: Float32) -> bool:
+    return bool(-_SAFE < max(logits.tolist()) < _SAFE)
 
 
 def sigmoid_pair(logits: Float32) -> Float32:
@@ -45,7 +59,7 @@ def pair(probability: Float32) -> Float32:
     return result
 
 
-_POST: dict[str, Callable[[Float32], Float32]] = {
+_POST: dict[str, PostStep] = {
     "pair": pair,
     "softmax": softmax,
     "sigmoid_pair": sigmoid_pair,
@@ -65,7 +79,12 @@ def check_post(steps: Sequence[StepSpec]) -> None:
 
 
 def apply_post(steps: Sequence[StepSpec], outputs: Float32) -> Float32:
-    """Apply checked ``steps`` to raw outputs, float32 [n, K]."""
-    for step in steps:
-        outputs = _POST[step["step"]](outputs)
+    """Apply checked ``steps`` to raw outputs, float32 [n, K], or one of them, [K]."""
+    for step in compile_post(steps):
+        outputs = step(outputs)
     return outputs
+
+
+def compile_post(steps: Sequence[StepSpec]) -> tuple[PostStep, ...]:
+    """Return checked ``steps`` as functions, to be applied one after the other."""
+    return tuple(_POST[step["step"]] for step in steps)

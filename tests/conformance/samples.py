@@ -28,12 +28,14 @@ from edge_contract.messages import (
     Want,
     encode_message,
 )
+from edge_contract.operations import Operations, count_latencies, encode_operations
 from edge_contract.profile import (
     FeatureReference,
     OutputReference,
     ReferenceProfile,
     ValueReference,
 )
+from edge_contract.reference_model import Linear, ReferenceModel, Trees
 from edge_contract.topics import up_topic
 from edge_contract.window import StatisticsBuilder
 from edge_contract.window_report import WindowReport, encode_blocks
@@ -114,6 +116,44 @@ def window_report() -> WindowReport:
     )
 
 
+def reference_linear() -> ReferenceModel:
+    """Two inputs, scaled; two classes."""
+    body = Linear(
+        np.array([[1, 2], [-0.5, 0.25]], np.float32), np.array([0, 1], np.float32)
+    )
+    affine = np.array([1, 2], np.float32), np.array([0.5, 4], np.float32)
+    return ReferenceModel(2, body, "softmax", affine)
+
+
+def reference_trees() -> ReferenceModel:
+    """A split of the second of two inputs where a NaN goes below, and a leaf."""
+    body = Trees(
+        roots=np.array([0, 3], np.int32),
+        features=np.array([1, -1, -1, -1], np.int32),
+        thresholds=np.array([0.5, 0, 0, 0], np.float32),
+        below=np.array([1, 0, 1, 2], np.int32),
+        above=np.array([2, 0, 0, 0], np.int32),
+        missing_below=np.array([1, 0, 0, 0], np.uint8),
+        values=np.array([[-1], [1], [0.25]], np.float32),
+        base=np.array([0.5], np.float32),
+    )
+    return ReferenceModel(2, body, "pair")
+
+
+def operations() -> Operations:
+    """Three latencies, and all that a device can tell."""
+    return Operations(
+        latency=count_latencies(np.array([900, 5_000, 10**12], np.int64)),
+        elapsed_ms=300_000,
+        queue=0,
+        rss_kib=41_000,
+        cpu_permille=130,
+        temperature=-5,
+        is_throttled=True,
+        disk_free_mib=12_000,
+    )
+
+
 def all_vectors() -> dict[str, bytes]:
     """Return every golden byte string by name."""
     keys = DeviceKeys.from_device_key(derive_device_key(MASTER_KEY, "watch-3", 2), 2)
@@ -151,13 +191,19 @@ def all_vectors() -> dict[str, bytes]:
         tolerances={"int8": Tolerance("lsb", 0.0078125, 0.05)},
     )
     body = window_report().encode()
+    block = encode_operations(operations())
     return {
         **{f"message-{name}": encode_message(one) for name, one in messages.items()},
+        "message-window-operations": replace(
+            window_report(), operation_block=block
+        ).encode(),
         "cbor": encode_cbor({1: [True, None, -(2**63)], 24: b"\0", "k": "é"}),
         "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
         "profile": profile().encoded,
         "profile-values": real_profile().encoded,
         "golden": golden.encode(),
+        "reference-linear": reference_linear().encode(),
+        "reference-trees": reference_trees().encode(),
         "key-up": keys.up,
         "key-down": keys.down,
         "key-broker": keys.broker_password.encode(),

@@ -12,6 +12,9 @@ RULES = {
     "profile": "profile",
     "profile-values": "profile",
     "golden": "golden",
+    "reference-linear": "reference-model",
+    "reference-trees": "reference-model",
+    "message-window-operations": "window",
     **{
         f"message-{rule}": rule
         for rule in (

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from edge_contract.envelope import read_epoch, unseal
 from edge_contract.keys import DeviceKeys, derive_device_key, hkdf_sha256
 from edge_contract.messages import decode_announce, decode_down, decode_state, decode_up
 from edge_contract.profile import ReferenceProfile
+from edge_contract.reference_model import ReferenceModel
 from edge_contract.window_report import WindowReport
 from tests.conformance import samples
 
@@ -61,6 +64,47 @@ def test_the_envelope_opens_to_the_window_and_its_statistics() -> None:
     assert statistics.counts[profile.layout.repeat].tolist() == [0, 1]
     assert statistics.counts[profile.layout.classes].tolist() == [0, 1]
     np.testing.assert_allclose(statistics.mean, [-2.25, 7 / 3], rtol=1e-6)
+
+
+def test_a_window_tells_how_the_device_fared() -> None:
+    report = WindowReport.decode(read("message-window-operations"))
+    found = report.operations()
+
+    assert found is not None
+    assert np.flatnonzero(found.latency).tolist() == [0, 10, 97]
+    assert found.latency.sum() == 3
+    scalars = [getattr(found, one.name) for one in fields(found)[1:]]
+    assert scalars == [300_000, 0, 41_000, 130, -5, True, 12_000]
+    assert WindowReport.decode(read("message-window")).operations() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "expected"),
+    [
+        (
+            "linear",
+            [[1, 2], [3, 2]],
+            [[0.26894142, 0.73105858], [0.62245933, 0.37754067]],
+        ),
+        (
+            "trees",
+            [[9, 0.5], [9, 0.6], [9, np.nan]],
+            [
+                [0.56217650, 0.43782350],
+                [0.14804720, 0.85195280],
+                [0.56217650, 0.43782350],
+            ],
+        ),
+    ],
+)
+def test_reference_models_give_the_published_outputs(
+    name: str, rows: list[list[float]], expected: list[list[float]]
+) -> None:
+    model = ReferenceModel.decode(read(f"reference-{name}"))
+
+    found = model.infer(np.array(rows, np.float32))
+
+    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,9 +25,17 @@ from edge_contract.messages import (
     decode_state,
     decode_up,
 )
+from edge_contract.operations import (
+    BUCKETS,
+    Operations,
+    decode_operations,
+    encode_operations,
+)
 from edge_contract.profile import ReferenceProfile
+from edge_contract.reference_model import ReferenceModel
 from edge_contract.topics import DOWN_KINDS, UP_KINDS, parse_topic
 from edge_contract.window_report import WindowReport
+from tests.conformance.samples import reference_linear, reference_trees
 from tests.support.contract_samples import make_profile, make_release, make_statistics
 
 KEY = bytes(32)
@@ -34,7 +44,15 @@ Decoder = Callable[[bytes], object]
 
 
 def decode_window(data: bytes) -> object:
-    return WindowReport.decode(data).statistics(PROFILE)
+    report = WindowReport.decode(data)
+    return report.operations(), report.statistics(PROFILE)
+
+
+def decode_and_run(data: bytes) -> object:
+    """What the decoder lets pass must run, and end."""
+    model = ReferenceModel.decode(data)
+    with np.errstate(all="ignore"):
+        return model.infer(np.zeros((1, model.inputs), np.float32))
 
 
 DECODERS: dict[str, Decoder] = {
@@ -45,9 +63,11 @@ DECODERS: dict[str, Decoder] = {
     "golden": GoldenVectors.decode,
     "manifest": Manifest.decode,
     "enrolment": Enrolment.from_json,
+    "reference model": decode_and_run,
     "state": decode_state,
     "announce": decode_announce,
     "window statistics": decode_window,
+    "operations": decode_operations,
     **{f"up {kind}": partial(decode_up, kind) for kind in UP_KINDS},
     **{f"down {kind}": partial(decode_down, kind) for kind in DOWN_KINDS},
 }
@@ -66,7 +86,13 @@ VALUES = st.recursive(
     ),
     max_leaves=30,
 )
-SEEDS = [PROFILE.encoded, make_release()[0].encoded, encode_cbor({1: b"12345678"})]
+SEEDS = [
+    PROFILE.encoded,
+    make_release()[0].encoded,
+    encode_cbor({1: b"12345678"}),
+    reference_linear().encode(),
+    reference_trees().encode(),
+]
 
 
 def survive(decoder: Decoder, data: bytes) -> None:
@@ -116,7 +142,7 @@ def test_edited_real_bytes(
     survive(DECODERS[name], bytes(data[: len(data) - cut % 3]))
 
 
-@given(fields=st.dictionaries(st.sampled_from([1, 2, *range(10, 23)]), VALUES))
+@given(fields=st.dictionaries(st.sampled_from([1, 2, *range(10, 24)]), VALUES))
 def test_window_reports_with_any_field_replaced(fields: dict[int, object]) -> None:
     statistics = make_statistics(PROFILE, 20)
     body: dict[int, object] = {
@@ -139,6 +165,55 @@ def test_window_reports_with_any_field_replaced(fields: dict[int, object]) -> No
     except EdgeError:
         return
     survive(decode_window, data)
+
+
+@settings(max_examples=300)
+@given(
+    name=st.integers(0, 7),
+    edits=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 255)), max_size=3),
+    outputs=st.integers(0, 3),
+)
+def test_reference_trees_with_any_array_edited(
+    name: int, edits: list[tuple[int, int]], outputs: int
+) -> None:
+    wire = decode_cbor(reference_trees().encode(), max_bytes=4096)
+    array = bytearray(wire[6][name + 1])
+    for position, value in edits:
+        array[position % len(array)] = value
+    wire[6][name + 1] = bytes(array)
+    wire[6][0] = outputs or wire[6][0]
+    survive(decode_and_run, encode_cbor(wire))
+
+
+@given(
+    latency=st.lists(st.integers(0, 2**40), min_size=BUCKETS, max_size=BUCKETS),
+    numbers=st.tuples(*[st.none() | st.integers(0, 2**50)] * 4),
+    temperature=st.none() | st.integers(-100, 1000),
+    throttled=st.none() | st.booleans(),
+)
+def test_operations_survive_their_block(
+    latency: list[int],
+    numbers: tuple[int | None, ...],
+    temperature: int | None,
+    throttled: bool | None,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
+    queue, rss_kib, cpu_permille, disk_free_mib = numbers
+    operations = Operations(
+        np.array(latency, dtype=np.int64),
+        7,
+        queue=queue,
+        rss_kib=rss_kib,
+        cpu_permille=cpu_permille,
+        temperature=temperature,
+        is_throttled=throttled,
+        disk_free_mib=disk_free_mib,
+    )
+
+    found = decode_operations(encode_operations(operations))
+
+    for one in fields(operations):
+        expected = getattr(operations, one.name)
+        np.testing.assert_array_equal(getattr(found, one.name), expected)
 
 
 @given(payload=st.binary(max_size=300), aad=st.text(max_size=40))

@@ -63,7 +63,7 @@ class Device:
 
     def close_windows(self, first: int, count: int) -> None:
         for number in range(first, first + count):
-            self.outbox.close_window(window_builder(PROFILE, number), b"")
+            self.outbox.close_window("main", window_builder(PROFILE, number), b"")
 
     def _keep(self, into: list[Any]) -> Callable[[Any], None]:
         def keep(message: Any) -> None:

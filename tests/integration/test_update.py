@@ -16,11 +16,11 @@ from edge_agent.errors import LinkError, UpdateError, UpdateTrustError
 from edge_agent.ota.fetch import Download, PermanentFetchError, Wanted
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
 from edge_agent.ota.resolve import UpdateRejectedError
-from edge_agent.ota.selftest import SelfTestError
-from edge_agent.ota.slots import Slots
+from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.trusted import ExpiredError
 from edge_agent.ota.update import UpdateSettings, run_update
 from edge_agent.ota.updater import Updater
+from edge_agent.probe import SelfTestError
 from edge_contract.bundle import Bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.enrolment import Enrolment
@@ -71,12 +71,16 @@ class World:
         return run_update(replace(settings, **changes), self.enrolment)  # type: ignore[arg-type]
 
     @property
+    def slot_dir(self) -> Path:
+        return self.state_dir / "slots" / "main"
+
+    @property
     def journal(self) -> Journal:
-        return Journal(self.state_dir / "update.json")
+        return Journal(self.slot_dir / "update.json")
 
     def nothing_installed(self) -> bool:
-        slots = Slots(self.state_dir)
-        return slots.active is None and not any((self.state_dir / "store").iterdir())
+        slots = Slots(open_slot(self.state_dir, "main"))
+        return slots.active is None and not any((self.slot_dir / "store").iterdir())
 
 
 @pytest.fixture
@@ -104,7 +108,7 @@ def test_a_release_is_fetched_verified_tested_and_waits(world: World) -> None:
     record = world.update()
     assert record.is_ready
     assert (record.digest, record.release_counter, record.attempt) == (digest, 1, 1)
-    slots = Slots(world.state_dir)
+    slots = Slots(world.slot_dir)
     assert slots.holds(digest)
     assert slots.active is None
     assert record.downloaded_bytes == slots.path(digest).stat().st_size
@@ -161,7 +165,7 @@ def test_downloads_survive(world: World, name: str, faults: list[Fault]) -> None
         size,
         sha256_hex(bundle.read_bytes()),
     )
-    part = world.state_dir / "part" / "bundle.part"
+    part = world.slot_dir / "part" / "bundle.part"
     access = HttpAccess.of(world.enrolment)
     download = Download(wanted, part, access, sleeps.append, seeded(1))
     assert download.run().read_bytes() == bundle.read_bytes()
@@ -274,15 +278,15 @@ def test_a_roll_back_is_a_higher_desired_version(world: World) -> None:
     for _ in range(2):
         world.update()
         commit(world)
-        world.release(2) if Slots(world.state_dir).active == first else None
-    assert Slots(world.state_dir).previous == first
+        world.release(2) if Slots(world.slot_dir).active == first else None
+    assert Slots(world.slot_dir).previous == first
     world.repository.set_desired(3, rule(TARGET, first, 1))
     world.repository.publish()
     before = len(world.server.requests)
     assert world.update().digest == first
     assert len(world.server.requests) == before
     commit(world)
-    assert Slots(world.state_dir).active == first
+    assert Slots(world.slot_dir).active == first
 
 
 def test_expiry_is_a_delay(world: World) -> None:
@@ -338,7 +342,8 @@ def test_plain_http_is_for_loopback_only(world: World) -> None:
 
 
 def test_a_damaged_journal_is_named(world: World) -> None:
-    (world.state_dir / "update.json").write_text(json.dumps({"record": {}}))
+    journal = open_slot(world.state_dir, "main") / "update.json"
+    journal.write_text(json.dumps({"record": {}}))
     with pytest.raises(Exception, match=r"update\.json: malformed"):
         world.update()
 
@@ -355,8 +360,8 @@ def commit(world: World) -> None:
 def new_updater(world: World) -> Updater:
     return Updater(
         command=[sys.executable, "-c", "raise SystemExit(0)"],
-        state_dir=world.state_dir,
-        slots=Slots(world.state_dir),
+        folder=world.slot_dir,
+        slots=Slots(world.slot_dir),
         clock=ManualClock(),
         poll_us=10**12,
         report=lambda _: None,
@@ -395,7 +400,7 @@ def want_by_delta(world: World, counter: int, *offers: dict[str, object]) -> str
 
 def install(world: World) -> None:
     record = world.update()
-    slots = Slots(world.state_dir)
+    slots = Slots(world.slot_dir)
     slots.begin_trial(record.digest)
     slots.commit()
     journal = world.journal
@@ -413,9 +418,9 @@ def test_a_delta_is_fetched_in_place_of_the_whole(world: World) -> None:
     assert record.is_ready
     assert record.digest == digest
     assert record.downloaded_bytes == found["bytes"]
-    bundle = Slots(world.state_dir).path(digest)
+    bundle = Slots(world.slot_dir).path(digest)
     assert bundle.read_bytes() == (world.scratch / "2.bundle").read_bytes()
-    assert not any((world.state_dir / "part").iterdir())
+    assert not any((world.slot_dir / "part").iterdir())
 
 
 def test_a_delta_from_a_release_that_is_not_here_is_not_used(world: World) -> None:
@@ -449,7 +454,7 @@ def test_whatever_is_wrong_with_a_delta_the_whole_is_fetched(
     record = world.update()
     assert record.is_ready
     assert record.digest == digest
-    bundle = Slots(world.state_dir).path(digest)
+    bundle = Slots(world.slot_dir).path(digest)
     assert bundle.read_bytes() == (world.scratch / "2.bundle").read_bytes()
 
 

@@ -3,9 +3,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from edge_agent.errors import OutboxError
-from edge_agent.flow import Chunk, Grid, Observation, Result
+from edge_agent.flow import Chunk, Float32, Grid, Int64, Result
 from edge_contract.messages import UpMessage
 from edge_contract.profile import Layout, ReferenceProfile
 from edge_contract.window_report import WindowReport
@@ -117,18 +118,46 @@ class ListSink:
         """Do nothing."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What an observer was told of one inference; see ``Observer.record``."""
+
+    stream: str
+    is_start: bool
+    rows: Float32
+    times_us: Int64 | int
+    output: Float32 | None
+    latency_ns: int
+
+
 class ListObserver:
-    """Keeps observations, and the releases that were bound."""
+    """Keeps observations, and the releases that were switched to."""
 
     def __init__(self) -> None:
         self.observations: list[Observation] = []
         self.bound: list[bytes] = []
 
-    def bind(self, profile: ReferenceProfile, release: bytes, grid: Grid) -> None:
-        """Keep the release."""
-        del profile, grid
-        self.bound.append(release)
+    def prepare(
+        self,
+        profile: ReferenceProfile,
+        release: bytes,
+        grid: Grid,
+        reduce: Callable[[Float32], Float32] | None,
+    ) -> Callable[[], None]:
+        """Keep the release at the switch."""
+        del profile, grid, reduce
+        return lambda: self.bound.append(release)
 
-    def record(self, observation: Observation) -> None:
+    def record(
+        self,
+        stream: str,
+        is_start: bool,  # noqa: FBT001 - as in the Protocol
+        rows: Float32,
+        times_us: Int64 | int,
+        output: Float32 | None,
+        latency_ns: int,
+    ) -> None:
         """Keep the observation."""
-        self.observations.append(observation)
+        self.observations.append(
+            Observation(stream, is_start, rows, times_us, output, latency_ns)
+        )

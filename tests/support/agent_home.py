@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.ota.slots import Slots
+from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.stats.checkpoint import Checkpoint
 from edge_contract.enrolment import Enrolment
 from edge_contract.window_report import WindowReport
@@ -68,6 +68,11 @@ class AgentHome:
         )
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def slot_dir(self) -> Path:
+        """Where the releases of the slot are."""
+        return self.state_dir / "slots" / "main"
+
     def enrol(self, port: int | None = None) -> None:
         """Enrol with a server that is not there, unless ``port`` is given."""
         closed = unused_port()
@@ -95,7 +100,7 @@ class AgentHome:
         """Put a release in the store and make it the active one."""
         file = self.folder / "new.bundle"
         digest = make_bundle(file, recipe)
-        slots = Slots(self.state_dir)
+        slots = Slots(open_slot(self.state_dir, "main"))
         slots.adopt(digest, file)
         slots.begin_trial(digest)
         slots.commit()
@@ -133,7 +138,7 @@ class AgentHome:
     def read_counter(self) -> int:
         """Return the produced counter."""
         try:
-            data = (self.state_dir / "produced.counter").read_bytes()
+            data = (self.state_dir / "produced-main.counter").read_bytes()
         except FileNotFoundError:
             return 0
         return int.from_bytes(data, "little")
@@ -172,7 +177,7 @@ class AgentHome:
         """Return what the state folder says; the agent must not run."""
         with sqlite3.connect(self.state_dir / "outbox.sqlite") as database:
             (data,) = database.execute(
-                "SELECT value FROM meta WHERE name = 'checkpoint'"
+                "SELECT value FROM meta WHERE name = 'checkpoint/main'"
             ).fetchone()
         database.close()
         checkpoint = Checkpoint.decode(data)

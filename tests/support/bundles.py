@@ -4,13 +4,14 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.runtime.backend import find_backend
 from edge_contract.binning import equal_mass_edges
-from edge_contract.bundle import write_bundle
+from edge_contract.bundle import Bundle, write_bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.golden import GoldenVectors, Tolerance
 from edge_contract.manifest import (
@@ -30,7 +31,7 @@ from edge_contract.profile import (
 )
 from edge_contract.quality import feature_names, observe
 from tests.support.onnx_models import dense_onnx
-from tests.support.tflite_models import dense_model
+from tests.support.tflite_models import dense_model, stack_model
 
 Float32 = NDArray[np.float32]
 
@@ -53,6 +54,8 @@ class ModelRecipe:
     min_runtime: str = "1.0.0"
     task: Task = "classification"
     pre: tuple[dict[str, str], ...] = ()
+    post: tuple[dict[str, str], ...] = ()
+    hidden: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -65,18 +68,26 @@ class ModelRecipe:
 
 
 def make_bundle(
-    path: Path, recipe: ModelRecipe | None = None, *, sign_key: bytes | None = None
+    path: Path,
+    recipe: ModelRecipe | None = None,
+    *,
+    sign_key: bytes | None = None,
+    model: bytes | None = None,
 ) -> str:
-    """Write a bundle and return its release digest."""
+    """Write a bundle and return its release digest.
+
+    Args:
+        path: The file.
+        recipe: What the model looks like.
+        sign_key: Signs it.
+        model: A file of that form, to be served in place of a made one.
+    """
     recipe = recipe or ModelRecipe()
     random = np.random.default_rng(recipe.seed)
     labels = len(recipe.labels)
-    size = int(np.prod(recipe.input_shape))
-    weights = random.normal(size=(labels, size)).astype(np.float32)
-    bias = np.array(recipe.bias or [0.0] * labels, dtype=np.float32)
-    make = dense_onnx if recipe.runtime == "onnxruntime" else dense_model
     is_classifier = recipe.task == "classification"
-    model = make(weights, bias, recipe.input_shape, softmax=is_classifier)
+    if model is None:
+        model = _make_model(recipe, random)
     runtime = "litert" if recipe.runtime == "tflite-runtime" else recipe.runtime
     backend = find_backend(runtime).load_model(model, threads=1)
     inputs = random.normal(size=(4, *recipe.input_shape[1:])).astype(np.float32)
@@ -106,7 +117,7 @@ def make_bundle(
             "float32",
             recipe.labels if is_classifier else (),
         ),
-        post=(),
+        post=recipe.post,
         variants=(
             Variant(
                 "float32",
@@ -125,6 +136,49 @@ def make_bundle(
         pre=recipe.pre,
     )
     return write_bundle(path, manifest, contents, sign_key=sign_key)
+
+
+def damage_model(
+    source: Path, target: Path, offset: int, value: int, **how: Any
+) -> str:
+    """Write a bundle whose model file differs in one byte, and all else is in order.
+
+    Args:
+        source: A bundle with one variant.
+        target: Where to write the other.
+        offset: Of the byte in the model's file.
+        value: Of the byte.
+        how: For ``write_bundle``.
+
+    Returns:
+        The release digest.
+    """
+    with Bundle.open(source) as bundle:
+        manifest = bundle.manifest
+        contents = {one: bundle.read(one) for one in manifest.files}
+    (variant,) = manifest.variants
+    model = bytearray(contents.pop(variant.file))
+    model[offset] = value
+    digest = sha256_hex(bytes(model))
+    contents[digest] = bytes(model)
+    manifest = replace(
+        manifest,
+        variants=(replace(variant, file=digest),),
+        files={one: len(data) for one, data in contents.items()},
+    )
+    return write_bundle(target, manifest, contents, **how)
+
+
+def _make_model(recipe: ModelRecipe, random: np.random.Generator) -> bytes:
+    labels, size = len(recipe.labels), int(np.prod(recipe.input_shape))
+    softmax = recipe.task == "classification" and not recipe.post
+    if recipe.hidden:
+        widths = (size, *recipe.hidden, labels)
+        return stack_model(widths, recipe.seed, softmax=softmax)
+    weights = random.normal(size=(labels, size)).astype(np.float32)
+    bias = np.array(recipe.bias or [0.0] * labels, dtype=np.float32)
+    make = dense_onnx if recipe.runtime == "onnxruntime" else dense_model
+    return make(weights, bias, recipe.input_shape, softmax=softmax)
 
 
 def make_profile(recipe: ModelRecipe) -> ReferenceProfile:

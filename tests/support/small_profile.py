@@ -61,6 +61,7 @@ def window_builder(
     *,
     release: bytes = RELEASE,
     rows: int = 8,
+    operation_block: bytes = b"",
 ) -> Callable[[bytes, int], UpMessage]:
     """The ``number``-th window of a stream, its content fixed by the number."""
     statistics = some_statistics(profile, number, rows)
@@ -83,6 +84,7 @@ def window_builder(
             covers=(),
             count_block=counts,
             moment_block=moments,
+            operation_block=operation_block,
         )
 
     return build

@@ -5,6 +5,7 @@ One dense layer and, if asked, a softmax: enough to serve, to be right or wrong 
 purpose, and to give outputs that can be computed by hand.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import flatbuffers
@@ -54,23 +55,19 @@ def dense_model(
     model.operatorCodes = [_code(schema.BuiltinOperator.FULLY_CONNECTED)]
     graph.inputs, graph.outputs = [0], [3]
     if softmax:
-        graph.tensors.append(_tensor("probabilities", (1, labels), 0))
-        options = schema.SoftmaxOptionsT()
-        options.beta = 1.0
-        graph.operators.append(
-            _operator(1, [3], [4], schema.BuiltinOptions.SoftmaxOptions, options)
-        )
-        model.operatorCodes.append(_code(schema.BuiltinOperator.SOFTMAX))
-        graph.outputs = [4]
+        _add_softmax(model, graph)
     return _packed(model, graph)
 
 
-def stack_model(widths: tuple[int, ...], seed: int = 0) -> bytes:
+def stack_model(
+    widths: tuple[int, ...], seed: int = 0, *, softmax: bool = False
+) -> bytes:
     """Return dense layers with a ReLU between them, of random weights.
 
     Args:
         widths: Values of the input, of each hidden layer, and of the output.
         seed: Of the weights.
+        softmax: Whether the output is probabilities.
     """
     random = np.random.default_rng(seed)
     model, graph = schema.ModelT(), schema.SubGraphT()
@@ -98,7 +95,20 @@ def stack_model(widths: tuple[int, ...], seed: int = 0) -> bytes:
         )
     model.operatorCodes = [_code(schema.BuiltinOperator.FULLY_CONNECTED)]
     graph.inputs, graph.outputs = [0], [3 * layers]
+    if softmax:
+        _add_softmax(model, graph)
     return _packed(model, graph)
+
+
+def _add_softmax(model: schema.ModelT, graph: schema.SubGraphT) -> None:
+    scores, found = graph.outputs[0], len(graph.tensors)
+    graph.tensors.append(_tensor("probabilities", graph.tensors[scores].shape, 0))
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    kind = schema.BuiltinOptions.SoftmaxOptions
+    graph.operators.append(_operator(1, [scores], [found], kind, options))
+    model.operatorCodes.append(_code(schema.BuiltinOperator.SOFTMAX))
+    graph.outputs = [found]
 
 
 def _packed(model: schema.ModelT, graph: schema.SubGraphT) -> bytes:
@@ -114,7 +124,7 @@ def _buffer(data: bytes) -> schema.BufferT:
     return buffer
 
 
-def _tensor(name: str, shape: tuple[int, ...], buffer: int) -> schema.TensorT:
+def _tensor(name: str, shape: Sequence[int], buffer: int) -> schema.TensorT:
     tensor = schema.TensorT()
     tensor.name = name
     tensor.shape = list(shape)

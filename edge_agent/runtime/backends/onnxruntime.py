@@ -45,6 +45,11 @@ class OnnxBackend:
         """Shape of the output, batch first."""
         return self._output_shape
 
+    @property
+    def kernels(self) -> str:
+        """The execution providers of the session."""
+        return ", ".join(self._session.get_providers())
+
     def infer(self, data: Float32) -> Float32:
         """Run the model once; see ``Backend.infer``."""
         try:

@@ -142,7 +142,7 @@ def test_a_damaged_release_is_passed_over_for_the_one_before(home: AgentHome) ->
     home.record()
     good = home.install()
     bad = home.install(ModelRecipe(seed=1))
-    bundle = home.state_dir / "store" / bad / "bundle.bundle"
+    bundle = home.slot_dir / "store" / bad / "bundle.bundle"
     data = bytearray(bundle.read_bytes())
     data[data.index(b"TFL3") + 40] ^= 1
     bundle.write_bytes(data)

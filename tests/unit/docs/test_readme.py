@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 HOW_TO = ROOT / "docs" / "how-to" / "operate-a-fleet.md"
 SERVE = ROOT / "docs" / "how-to" / "serve-over-http.md"
-CONVERT = ROOT / "docs" / "how-to" / "convert-a-model.md"
+CONVERT = [
+    ROOT / "docs" / "how-to" / f"convert-{name}.md"
+    for name in ("a-model", "pytorch", "scikit-learn")
+]
 PARSERS = {
     "edge-agent": agent_cli.make_parser,
     "edge-convert": convert_cli.make_parser,
@@ -31,8 +34,12 @@ def find_commands(path: Path) -> list[str]:
     return [line.split("#")[0].strip() for line in [*lines, *inline]]
 
 
-PAGES = (README, HOW_TO, CONVERT, SERVE)
-COMMANDS = [command for page in PAGES for command in find_commands(page)]
+COMMANDS = [
+    *find_commands(README),
+    *find_commands(HOW_TO),
+    *find_commands(SERVE),
+    *(one for page in CONVERT for one in find_commands(page)),
+]
 
 
 def test_there_are_commands_to_check() -> None:

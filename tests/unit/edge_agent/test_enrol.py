@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.enrol import enrol, load_device
+from edge_agent.device import load_device
+from edge_agent.enrol import enrol
 from edge_agent.errors import NotEnrolledError
 from edge_contract.enrolment import Enrolment
 from edge_contract.errors import EnrolmentError

@@ -152,3 +152,28 @@ def test_malformed_enrolments_are_refused(change: tuple[bytes, bytes]) -> None:
 
     with pytest.raises(EnrolmentError, match="edge-fleet device add"):
         Enrolment.from_json(data)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [0.5, -1.25, 3.0],
+        [0.0],
+        [79.0, -79.0],
+        [200.0, 199.0, -300.0],
+        [-90.0, -91.0],
+        [np.inf, 1.0],
+        [1.0, np.nan],
+        [np.nan, 1.0],
+        [-np.inf, 0.0],
+        list(np.linspace(-5, 5, 100)),
+    ],
+)
+def test_softmax_of_one_row_is_that_of_a_batch_of_one(logits: list[float]) -> None:
+    row = np.array(logits, dtype=np.float32)
+    steps = ({"step": "softmax"},)
+
+    found, expected = apply_post(steps, row), apply_post(steps, row[np.newaxis])[0]
+
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-30)

@@ -123,7 +123,7 @@ def test_a_file_is_probed_and_runs_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(dense())
     with open_source(path) as source:
-        assert (source.framework, source.runtimes["onnxruntime"]) == ("onnx", "")
+        assert (source.framework, source.why_not("onnxruntime")) == ("onnx", "")
         found = source.infer(FRAMES)
         assert source.export("onnxruntime") == dense()
     assert found.sum(axis=1) == pytest.approx(1)

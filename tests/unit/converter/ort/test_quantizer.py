@@ -96,7 +96,7 @@ def test_the_tables_bar_what_a_device_cannot_run(quantizer: OnnxQuantizer) -> No
     assert check(full, load_profile("x86-vnni")).objections == ()
     assert check(full, load_profile("jetson-cpu")).objections == ()
     assert check(full, load_profile("armv7l-tflite214")).objections == (
-        "needs onnxruntime, found tflite-runtime",
+        "needs onnxruntime, found tflite-runtime, reference",
     )
     assert check(full, None).min_runtime == "1.16.0"
 

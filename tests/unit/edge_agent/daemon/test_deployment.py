@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release on trial: committed, rolled back, or never let in."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,15 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.daemon.deployment import Deployment, Serving
+from edge_agent.daemon.deployment import Deployment
+from edge_agent.daemon.loading import Loader, LoadRules
 from edge_agent.flow import Chunk, Grid
+from edge_agent.probe import Limits, Proof, format_proof
 from edge_agent.runtime.loop import InferenceLoop
 from edge_agent.runtime.session import Session
-from tests.support.agent_doubles import ListObserver, ListSink
+from edge_contract.golden import GoldenResult
+from tests.support.agent_doubles import ListObserver, ListSink, ManualClock
 from tests.support.bundles import ModelRecipe, make_bundle
 
 RECIPE = ModelRecipe()
 TRIAL = 5
+# What a probe prints that found nothing wrong; the probe itself is tested elsewhere.
+GOLDEN = GoldenResult(ok=True, finite=True, max_abs=0.0, sqnr_db=99.0, disagreements=0)
+PROOF = Proof("", "", "", "", GOLDEN)
+PASSED = [sys.executable, "-c", f"print({format_proof(PROOF)!r})"]
 
 
 @dataclass
@@ -115,14 +123,16 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    session, source, script = Session(ListObserver()), EndlessSource(), Script()
-    deployment = Deployment(
-        session,
-        script,
-        Serving(1, "auto", TRIAL),
-        lambda: source.features,
-        lambda: None,
+    session, source, script = (
+        Session(ListObserver(), ManualClock()),
+        EndlessSource(),
+        Script(),
     )
+    rules = LoadRules(1, "auto", Limits(), lambda _: PASSED)
+    loader, clock = Loader(tmp_path, rules), ManualClock()
+    deployment = Deployment(session, script, loader, clock, lambda: None)
+    deployment.trial_inferences = TRIAL
+    deployment.features = lambda: source.features
     loop = InferenceLoop(source, ListSink(), session, lambda: None)
     thread = threading.Thread(target=loop.run)
     thread.start()

@@ -57,7 +57,7 @@ class Told:
         self.slots = Slots(state_dir)
         self.updater = Updater(
             command=[sys.executable, "-c", script],
-            state_dir=state_dir,
+            folder=state_dir,
             slots=self.slots,
             clock=self.clock,
             poll_us=3_600_000_000,

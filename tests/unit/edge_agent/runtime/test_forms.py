@@ -54,8 +54,10 @@ def test_a_scale_comes_before_the_model_and_not_before_statistics(
     half = frame * np.float32(0.5) - np.float32(1)
     assert np.allclose(scaled.infer(frame), plain.infer(half))
     rows = frame.reshape(1, -1)
-    assert np.array_equal(scaled.observe(rows), plain.observe(rows))
-    assert scaled.observe(rows).shape == (1, 5)
+    assert scaled.reduce is not None
+    assert plain.reduce is not None
+    assert np.array_equal(scaled.reduce(rows), plain.reduce(rows))
+    assert scaled.reduce(rows).shape == (1, 5)
 
 
 def test_a_newer_runtime_than_installed_is_said(tmp_path: Path) -> None:
@@ -77,3 +79,19 @@ def test_a_wrong_shape_is_the_backends_error(tmp_path: Path) -> None:
     model = loaded(tmp_path, FORMS["onnx"])
     with pytest.raises(BackendError, match="ONNX Runtime"):
         model.backend.infer(np.zeros((1, 3, 2), dtype=np.float32))
+
+
+@pytest.mark.benchdata
+def test_an_integer_model_saturates_and_lets_nothing_missing_pass(
+    benchdata: Path,
+) -> None:
+    model = benchdata / "mlperf_tiny" / "kws" / "kws_ref_model.tflite"
+    backend = find_backend("litert").load_model(model.read_bytes(), threads=1)
+    frame = np.full(backend.input_shape, 1e30, dtype=np.float32)
+    top = np.full(backend.input_shape, 1e4, dtype=np.float32)
+
+    np.testing.assert_array_equal(backend.infer(frame), backend.infer(top))
+    frame[0, 3, 3, 0] = np.nan
+
+    assert np.isnan(backend.infer(frame)).all()
+    assert np.isfinite(backend.infer(top)).all()

@@ -2,6 +2,7 @@
 """Models, the session and the loop: good ones, bad ones, and swaps between frames."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from edge_agent import load
 from edge_agent.errors import BackendError, ModelError, SinkError
-from edge_agent.flow import Chunk, Result
+from edge_agent.flow import Chunk, Grid, Result
 from edge_agent.runtime.backends.litert import load_model
 from edge_agent.runtime.loop import InferenceLoop
 from edge_agent.runtime.model import Model, load_bundle, prove
@@ -25,10 +26,11 @@ from edge_contract.errors import (
     BundleUnsignedError,
     EdgeError,
 )
-from tests.support.agent_doubles import ListObserver, ListSink, ListSource
+from tests.support.agent_doubles import ListObserver, ListSink, ListSource, ManualClock
 from tests.support.bundles import ModelRecipe, make_bundle
 
 RECIPE = ModelRecipe()
+GRID = Grid(8, 4, 2)
 
 
 def make_model(folder: Path, recipe: ModelRecipe = RECIPE) -> Model:
@@ -127,16 +129,16 @@ def test_a_missing_value_gives_a_failed_inference_that_is_observed(
     tmp_path: Path,
 ) -> None:
     observer = ListObserver()
-    session = Session(observer)
+    session = Session(observer, ManualClock())
     model = make_model(tmp_path)
-    session.prepare(model)
-    session.take_offer()
+    session.offer(model)
     rows = chunk(0, 8)
     rows.rows[3, 1] = np.nan
     (task,) = FramePipeline(model.grid).push(rows)
 
-    result = session.infer(task)
+    result = session.process(task, GRID)
 
+    assert result is not None
     assert (result.output, result.error) == (None, "the output is not finite")
     assert observer.observations[0].output is None
     assert (session.finite, session.failed) == (0, 1)
@@ -145,8 +147,8 @@ def test_a_missing_value_gives_a_failed_inference_that_is_observed(
 def test_a_swap_under_load_fails_no_inference_and_loses_none(tmp_path: Path) -> None:
     observer, sink = ListObserver(), ListSink()
     models = [make_model(tmp_path, replace(RECIPE, seed=seed)) for seed in (1, 2)]
-    session = Session(observer)
-    session.prepare(models[0])
+    session = Session(observer, ManualClock())
+    session.offer(models[0])
     chunks = [chunk(0, 8), *(chunk(n, n + 4) for n in range(8, 20_000, 4))]
     source = ListSource(chunks)
     loop = InferenceLoop(source, sink, session, lambda: None)
@@ -156,6 +158,9 @@ def test_a_swap_under_load_fails_no_inference_and_loses_none(tmp_path: Path) -> 
     while thread.is_alive() and swaps < 40:
         swaps += 1
         session.offer(models[swaps % 2], 5.0)
+        seen = len(sink.results)
+        while thread.is_alive() and len(sink.results) == seen:
+            time.sleep(0.0001)
     thread.join()
 
     assert swaps > 5
@@ -171,24 +176,22 @@ def test_a_swap_under_load_fails_no_inference_and_loses_none(tmp_path: Path) -> 
 def test_each_output_is_of_the_model_whose_digest_it_carries(tmp_path: Path) -> None:
     observer = ListObserver()
     models = [make_model(tmp_path, replace(RECIPE, seed=seed)) for seed in (1, 2)]
-    session = Session(observer)
+    session = Session(observer, ManualClock())
     pipeline = FramePipeline(models[0].grid)
     for model in models:
-        session.prepare(model)
-        assert session.take_offer()
+        session.offer(model)
         (task,) = pipeline.push(chunk(0, 8))
-        result = session.infer(task)
+        result = session.process(task, GRID)
+        assert result is not None
         assert result.digest == model.digest
         assert result.output is not None
         np.testing.assert_array_equal(result.output, model.infer(task.data))
 
 
 def test_a_model_can_be_withdrawn(tmp_path: Path) -> None:
-    session = Session(ListObserver())
-    session.prepare(make_model(tmp_path))
-    session.take_offer()
+    session = Session(ListObserver(), ManualClock())
+    session.offer(make_model(tmp_path))
     session.offer(None, 0.0)
-    session.take_offer()
 
     assert session.model is None
     assert session.previous is not None
@@ -201,8 +204,8 @@ def test_a_sink_that_fails_stops_nothing(tmp_path: Path) -> None:
             raise SinkError("sink: the disk is full")
 
     observer, sink = ListObserver(), FullSink()
-    session = Session(observer)
-    session.prepare(make_model(tmp_path))
+    session = Session(observer, ManualClock())
+    session.offer(make_model(tmp_path))
     loop = InferenceLoop(
         ListSource([chunk(0, 8), chunk(8, 12)]), sink, session, lambda: None
     )

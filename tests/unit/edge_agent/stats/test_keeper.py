@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.flow import Grid, Observation
-from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
-from edge_agent.stats.keeper import StatisticsKeeper
+from edge_agent.flow import Grid
+from edge_agent.stats.checkpoint import (
+    Checkpoint,
+    ProducedCounter,
+    open_counter,
+    recover,
+)
+from edge_agent.stats.keeper import Periods, StatisticsKeeper
 from edge_contract.errors import EdgeError
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder
 from edge_contract.window_report import WindowReport
-from tests.support.agent_doubles import ManualClock, MemoryLedger
+from tests.support.agent_doubles import ManualClock, MemoryLedger, Observation
 from tests.support.bundles import ModelRecipe, make_profile
 
 WINDOW_US = 64_000
@@ -34,7 +39,14 @@ def counter(tmp_path: Path) -> ProducedCounter:
 def make_keeper(
     ledger: MemoryLedger, counter: ProducedCounter, window_us: int = WINDOW_US
 ) -> StatisticsKeeper:
-    return StatisticsKeeper(ledger, counter, ManualClock(), window_us, 10_000_000)
+    periods = Periods(window_us, 10_000_000)
+    return StatisticsKeeper(ledger, counter, ManualClock(), periods)
+
+
+def record(keeper: StatisticsKeeper, one: Observation) -> None:
+    keeper.record(
+        one.stream, one.is_start, one.rows, one.times_us, one.output, one.latency_ns
+    )
 
 
 def observe(
@@ -46,10 +58,11 @@ def observe(
     output = np.array([0.2, 0.5, 0.3], dtype=np.float32)
     return Observation(
         stream,
+        start_row == 0,
         values,
         numbers.astype(np.int64) * 1000,
-        start_row == 0,
         None if failed else output,
+        5000,
     )
 
 
@@ -67,13 +80,13 @@ def test_a_window_closes_when_a_row_of_the_next_one_comes(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     for start in range(0, 64, 4):
-        keeper.record(observe(start))
+        record(keeper, observe(start))
     keeper.flush()
     assert ledger.reports == []
 
-    keeper.record(observe(64))
+    record(keeper, observe(64))
     keeper.flush()
 
     (report,) = ledger.reports
@@ -87,10 +100,10 @@ def test_an_inference_over_two_windows_is_split_by_its_rows(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, Grid(128, 64, 2))
-    keeper.record(observe(0, 128))
-    keeper.record(observe(128, 64))
-    keeper.record(observe(192, 64))
+    keeper.prepare(profile, RELEASE, Grid(128, 64, 2))()
+    record(keeper, observe(0, 128))
+    record(keeper, observe(128, 64))
+    record(keeper, observe(192, 64))
     keeper.flush()
 
     found = [(one.start_us, one.rows, one.inferences) for one in ledger.reports]
@@ -102,10 +115,10 @@ def test_blocks_give_the_same_sums_as_one_pass_over_the_rows(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     observations = [observe(start) for start in range(0, 64, 4)]
     for index, one in enumerate(observations):
-        keeper.record(one)
+        record(keeper, one)
         if index % 5 == 0:
             keeper.flush()
     keeper.finish_window()
@@ -127,12 +140,12 @@ def test_streams_do_not_repeat_each_other(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter, window_us=1_000_000)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     same = np.full((4, 2), 0.25, dtype=np.float32)
     for index, stream in enumerate(["a", "b", "a"]):
         times = np.arange(4 * index, 4 * index + 4, dtype=np.int64)
         output = np.array([1, 0, 0], dtype=np.float32)
-        keeper.record(Observation(stream, same, times, index < 2, output))
+        record(keeper, Observation(stream, index < 2, same, times, output, 1))
     keeper.finish_window()
 
     statistics = ledger.reports[0].statistics(profile)
@@ -145,11 +158,11 @@ def test_failed_inferences_and_missing_values_are_counted(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     bad = observe(0)
     bad.rows[1, 0] = np.nan
-    keeper.record(bad)
-    keeper.record(observe(4, failed=True))
+    record(keeper, bad)
+    record(keeper, observe(4, failed=True))
     keeper.finish_window()
 
     statistics = ledger.reports[0].statistics(profile)
@@ -163,9 +176,9 @@ def test_event_time_that_goes_back_closes_the_window(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(128))
-    keeper.record(observe(0))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(128))
+    record(keeper, observe(0))
     keeper.finish_window()
 
     assert [one.start_us for one in ledger.reports] == [128_000, 0]
@@ -176,14 +189,14 @@ def test_a_clean_restart_goes_on_with_the_open_window(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(0))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(0))
     keeper.stop()
     assert ledger.reports == []
 
     again = make_keeper(ledger, counter)
-    again.bind(profile, RELEASE, GRID)
-    again.record(observe(4))
+    again.prepare(profile, RELEASE, GRID)()
+    record(again, observe(4))
     again.finish_window()
 
     (report,) = ledger.reports
@@ -196,15 +209,15 @@ def test_a_kill_declares_what_was_made_after_the_checkpoint(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(0))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(0))
     keeper.checkpoint()
     for start in (4, 8, 12):
-        keeper.record(observe(start))  # and then the process is killed
+        record(keeper, observe(start))  # and then the process is killed
 
     again = make_keeper(ledger, counter)
-    again.bind(profile, RELEASE, GRID)
-    again.record(observe(16))
+    again.prepare(profile, RELEASE, GRID)()
+    record(again, observe(16))
     again.finish_window()
 
     (report,) = ledger.reports
@@ -218,10 +231,10 @@ def test_two_kills_in_a_row_declare_each_loss_once(
     ledger = MemoryLedger()
     for _ in range(2):
         keeper = make_keeper(ledger, counter)
-        keeper.bind(profile, RELEASE, GRID)
-        keeper.record(observe(0))
+        keeper.prepare(profile, RELEASE, GRID)()
+        record(keeper, observe(0))
     last = make_keeper(ledger, counter)
-    last.bind(profile, RELEASE, GRID)
+    last.prepare(profile, RELEASE, GRID)()
     last.stop()
 
     assert accounted(ledger) == counter.value == 2
@@ -234,11 +247,11 @@ def test_another_release_closes_the_open_window(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(0))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(0))
     other = make_profile(ModelRecipe(profile_seed=1))
-    keeper.bind(other, b"release2" + bytes(24), GRID)
-    keeper.record(observe(4))
+    keeper.prepare(other, b"release2" + bytes(24), GRID)()
+    record(keeper, observe(4))
     keeper.finish_window()
 
     found = [(one.release, one.ref_id, one.inferences) for one in ledger.reports]
@@ -254,11 +267,13 @@ def test_a_restart_under_another_release_closes_the_restored_window(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(0))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(0))
     keeper.stop()
     again = make_keeper(ledger, counter)
-    again.bind(make_profile(ModelRecipe(profile_seed=1)), b"release2" + bytes(24), GRID)
+    other = make_profile(ModelRecipe(profile_seed=1))
+    again.prepare(other, b"release2" + bytes(24), GRID)()
+    again.flush()
 
     (report,) = ledger.reports
     assert (report.release, report.inferences) == (b"release1", 1)
@@ -270,12 +285,12 @@ def test_a_full_disk_keeps_windows_in_memory_and_no_checkpoint_passes_them(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     before = ledger.checkpoint
     ledger.is_full = True
-    keeper.record(observe(0))
-    keeper.record(observe(64))
-    keeper.record(observe(128))
+    record(keeper, observe(0))
+    record(keeper, observe(64))
+    record(keeper, observe(128))
     keeper.checkpoint()
     assert (keeper.waiting_windows, ledger.checkpoint) == (2, before)
 
@@ -292,10 +307,10 @@ def test_a_full_disk_for_long_declares_the_oldest_windows_lost(
     monkeypatch.setattr("edge_agent.stats.keeper.MAX_BACKLOG", 2)
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     ledger.is_full = True
     for start in range(0, 320, 64):
-        keeper.record(observe(start))
+        record(keeper, observe(start))
     keeper.flush()
     ledger.is_full = False
     keeper.checkpoint()
@@ -310,9 +325,9 @@ def test_more_observations_than_the_ring_holds_are_all_counted(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     for start in range(0, 4 * 5000, 4):
-        keeper.record(observe(start))
+        record(keeper, observe(start))
     keeper.finish_window()
 
     assert sum(one.rows for one in ledger.reports) == 20_000
@@ -324,10 +339,10 @@ def test_the_thread_counts_without_being_asked(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
+    keeper.prepare(profile, RELEASE, GRID)()
     keeper.start()
     for start in range(0, 4 * 2000, 4):
-        keeper.record(observe(start))
+        record(keeper, observe(start))
     keeper.stop()
 
     assert accounted(ledger) == counter.value == 2000
@@ -340,14 +355,27 @@ def test_a_counter_behind_the_checkpoint_is_set_right(
 ) -> None:
     ledger = MemoryLedger()
     keeper = make_keeper(ledger, counter)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(0))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(0))
     keeper.stop()
     counter.value = 0  # a power cut before the page was written
 
     make_keeper(ledger, counter)
 
     assert counter.value == 1
+
+
+def test_the_counter_of_one_slot_is_taken_over_by_the_first(tmp_path: Path) -> None:
+    with ProducedCounter(tmp_path / "produced.counter") as old:
+        old.value = 7
+
+    with (
+        open_counter(tmp_path, "main") as first,
+        open_counter(tmp_path, "night") as second,
+    ):
+        assert (first.value, second.value) == (7, 0)
+    with open_counter(tmp_path, "main") as again:
+        assert again.value == 7
 
 
 def test_a_damaged_checkpoint_is_refused_by_name() -> None:
@@ -370,9 +398,9 @@ def test_reports_carry_the_clocks(
     clock = ManualClock()
     clock.synced = False
     clock.advance(77)
-    keeper = StatisticsKeeper(ledger, counter, clock, WINDOW_US, 10_000_000)
-    keeper.bind(profile, RELEASE, GRID)
-    keeper.record(observe(0))
+    keeper = StatisticsKeeper(ledger, counter, clock, Periods(WINDOW_US, 10_000_000))
+    keeper.prepare(profile, RELEASE, GRID)()
+    record(keeper, observe(0))
     keeper.finish_window()
 
     report: WindowReport = ledger.reports[0]

@@ -15,12 +15,14 @@ from edge_agent.errors import OutboxError
 from edge_agent.telemetry.outbox import ROW_OVERHEAD_BYTES, Outbox, is_marked
 from edge_agent.telemetry.publisher import BULK_LANE, URGENT_LANE
 from edge_contract.messages import Event, Reply, UpMessage, encode_message
+from edge_contract.operations import Operations, count_latencies, encode_operations
 from edge_contract.window_report import WindowReport
 from tests.support.manual_clock import ManualClock
 from tests.support.small_profile import small_profile, some_statistics, window_builder
 
 PROFILE = small_profile()
 PLENTY = 1 << 20
+SLOT = "main"
 
 
 def event(boot_id: bytes, seq: int) -> UpMessage:
@@ -46,17 +48,17 @@ def windows_of(outbox: Outbox) -> list[WindowReport]:
 
 
 def test_window_and_checkpoint_are_one_transaction(outbox: Outbox) -> None:
-    outbox.save_checkpoint(b"before")
+    outbox.save_checkpoint(SLOT, b"before")
 
     def fails(_boot_id: bytes, _seq: int) -> UpMessage:
         raise KeyError
 
     with pytest.raises(KeyError):
-        outbox.close_window(fails, b"after")
-    assert outbox.load_checkpoint() == b"before"
+        outbox.close_window(SLOT, fails, b"after")
+    assert outbox.load_checkpoint(SLOT) == b"before"
     assert outbox.pending == 0
-    assert outbox.close_window(window_builder(PROFILE, 1), b"after") == 1
-    assert outbox.load_checkpoint() == b"after"
+    assert outbox.close_window(SLOT, window_builder(PROFILE, 1), b"after") == 1
+    assert outbox.load_checkpoint(SLOT) == b"after"
     assert outbox.pending == 1
 
 
@@ -77,9 +79,9 @@ def test_a_file_opened_again_goes_on(path: Path) -> None:
 
 
 def test_urgent_rows_come_first_then_seq(outbox: Outbox) -> None:
-    outbox.close_window(window_builder(PROFILE, 1), b"")
+    outbox.close_window(SLOT, window_builder(PROFILE, 1), b"")
     outbox.append(URGENT_LANE, event)
-    outbox.close_window(window_builder(PROFILE, 2), b"")
+    outbox.close_window(SLOT, window_builder(PROFILE, 2), b"")
     lanes = [outbox.next_rows(lane, 0, 9) for lane in (URGENT_LANE, BULK_LANE)]
     assert [[row.seq for row in rows] for rows in lanes] == [[2], [1, 3]]
     assert outbox.next_rows(BULK_LANE, 1, 9)[0].seq == 3
@@ -87,7 +89,7 @@ def test_urgent_rows_come_first_then_seq(outbox: Outbox) -> None:
 
 def test_only_handed_rows_are_acknowledged(outbox: Outbox) -> None:
     for number in range(6):
-        outbox.close_window(window_builder(PROFILE, number), b"")
+        outbox.close_window(SLOT, window_builder(PROFILE, number), b"")
     outbox.hand_over(4)
     assert outbox.acknowledge(1, b"\x02") == [1, 3]
     assert outbox.acknowledge(99, b"") == [2, 4]
@@ -103,12 +105,12 @@ def test_a_full_outbox_merges_and_loses_no_count(path: Path) -> None:
     budget = 6000
     outbox = Outbox(path, budget, ManualClock())
     outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
-    outbox.close_window(window_builder(PROFILE, 0), b"")
-    outbox.close_window(window_builder(PROFILE, 1), b"")
+    outbox.close_window(SLOT, window_builder(PROFILE, 0), b"")
+    outbox.close_window(SLOT, window_builder(PROFILE, 1), b"")
     outbox.hand_over(2)
     handed = outbox.rows([1, 2])
     for number in range(2, 100):
-        outbox.close_window(window_builder(PROFILE, number), b"")
+        outbox.close_window(SLOT, window_builder(PROFILE, number), b"")
     assert outbox.held_bytes <= budget
     assert outbox.rows([1, 2]) == handed
     reports = windows_of_all(outbox)
@@ -131,10 +133,30 @@ def test_lowest_seq_counts_what_a_merged_row_covers(path: Path) -> None:
     outbox = Outbox(path, 1000, ManualClock())
     outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
     for number in range(20):
-        outbox.close_window(window_builder(PROFILE, number), b"")
+        outbox.close_window(SLOT, window_builder(PROFILE, number), b"")
     (report,) = (one for one in windows_of_all(outbox) if 1 in one.covers)
     assert report.seq > 2
     assert outbox.lowest_seq == 1
+    outbox.close()
+
+
+def test_merging_keeps_how_the_device_fared(path: Path) -> None:
+    outbox = Outbox(path, 100, ManualClock())
+    outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
+    for number in range(4):
+        latency = count_latencies(np.array([5_000 << number], np.int64))
+        block = encode_operations(
+            Operations(latency, 10, queue=number, disk_free_mib=9 - number)
+        )
+        builder = window_builder(PROFILE, number, operation_block=block * (number < 3))
+        outbox.close_window(SLOT, builder, b"")
+
+    (report,) = windows_of_all(outbox)
+    found = report.operations()
+
+    assert found is not None
+    assert (found.latency.sum(), found.elapsed_ms) == (3, 30)
+    assert (found.queue, found.disk_free_mib, found.rss_kib) == (2, 7, None)
     outbox.close()
 
 
@@ -143,7 +165,7 @@ def test_other_releases_do_not_merge(path: Path) -> None:
     outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
     for number in range(6):
         release = bytes([number // 3] * 8)
-        outbox.close_window(window_builder(PROFILE, number, release=release), b"")
+        outbox.close_window(SLOT, window_builder(PROFILE, number, release=release), b"")
     reports = windows_of_all(outbox)
     assert sorted(one.release[0] for one in reports) == [0, 1]
     assert {one.rows for one in reports} == {24}
@@ -158,14 +180,14 @@ def test_an_urgent_message_is_refused_when_nothing_can_be_merged(path: Path) -> 
     with pytest.raises(OutboxError, match="at most 300 bytes"):
         outbox.append(URGENT_LANE, event)
     assert outbox.pending == held
-    assert outbox.close_window(window_builder(PROFILE, 1), b"") == held + 1
+    assert outbox.close_window(SLOT, window_builder(PROFILE, 1), b"") == held + 1
     outbox.close()
 
 
 def test_unacknowledged_rows_take_half_of_the_budget(path: Path) -> None:
     outbox = Outbox(path, 8000, ManualClock())
     for number in range(20):
-        outbox.close_window(window_builder(PROFILE, number), b"")
+        outbox.close_window(SLOT, window_builder(PROFILE, number), b"")
     rows = outbox.next_rows(BULK_LANE, 0, 20)
     assert 0 < sum(len(row.body) + 64 for row in rows) <= 4000
     outbox.hand_over(rows[-1].seq)
@@ -210,20 +232,20 @@ def test_a_foreign_file_is_refused_by_name(path: Path) -> None:
 
 
 def test_a_full_disk_refuses_and_keeps_what_was(outbox: Outbox) -> None:
-    outbox.close_window(window_builder(PROFILE, 1), b"one")
+    outbox.close_window(SLOT, window_builder(PROFILE, 1), b"one")
     pages = outbox._one("PRAGMA page_count")
     outbox._one(f"PRAGMA max_page_count = {pages}")
 
     def fill() -> None:
         for number in range(2, 500):
-            outbox.close_window(window_builder(PROFILE, number), b"%d" % number)
+            outbox.close_window(SLOT, window_builder(PROFILE, number), b"%d" % number)
 
     with pytest.raises(OutboxError, match="full"):
         fill()
     stored = outbox.pending
-    assert outbox.load_checkpoint() == (b"%d" % stored if stored > 1 else b"one")
+    assert outbox.load_checkpoint(SLOT) == (b"%d" % stored if stored > 1 else b"one")
     outbox._one("PRAGMA max_page_count = 100000")
-    assert outbox.close_window(window_builder(PROFILE, 0), b"x") == stored + 1
+    assert outbox.close_window(SLOT, window_builder(PROFILE, 0), b"x") == stored + 1
 
 
 APPENDER = """
@@ -235,7 +257,7 @@ from tests.support.small_profile import small_profile, window_builder
 profile = small_profile()
 outbox = Outbox(Path(sys.argv[1]), 1 << 20, ManualClock())
 for number in range(1, 100000):
-    seq = outbox.close_window(window_builder(profile, number), b"%d" % number)
+    seq = outbox.close_window("main", window_builder(profile, number), b"%d" % number)
     print(seq, flush=True)
 """
 
@@ -256,5 +278,27 @@ def test_kill_9_in_mid_append_loses_nothing_reported(path: Path, after: int) -> 
     stored = [one.seq for one in windows_of(outbox)]
     assert stored == list(range(1, len(stored) + 1))
     assert len(stored) in {reported, reported + 1}
-    assert outbox.load_checkpoint() == b"%d" % len(stored)
+    assert outbox.load_checkpoint(SLOT) == b"%d" % len(stored)
+    outbox.close()
+
+
+def test_each_slot_has_a_checkpoint_of_its_own(path: Path) -> None:
+    outbox = Outbox(path, PLENTY, ManualClock())
+    first, second = outbox.ledger("main"), outbox.ledger("night")
+    first.close_window(window_builder(PROFILE, 1), b"one")
+    second.save_checkpoint(b"two")
+
+    assert (first.load_checkpoint(), second.load_checkpoint()) == (b"one", b"two")
+    outbox.close()
+
+
+def test_an_outbox_of_one_slot_is_taken_over_by_the_first(path: Path) -> None:
+    outbox = Outbox(path, PLENTY, ManualClock())
+    outbox._set_meta("checkpoint", b"before")
+    outbox.close()
+
+    outbox = Outbox(path, PLENTY, ManualClock())
+    first, second = outbox.ledger("main"), outbox.ledger("night")
+
+    assert (first.load_checkpoint(), second.load_checkpoint()) == (b"before", None)
     outbox.close()
