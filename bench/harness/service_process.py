@@ -18,8 +18,8 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from edge_agent.config import Size
-from edge_agent.config.service import Address, ServiceConfig
+from edge_agent.addresses import Address
+from edge_agent.config import ServiceConfig, Size
 from edge_agent.flow import Float32, ModelCard, Result
 from edge_agent.runtime.backend import find_backend
 from edge_agent.serve.server import Server

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 
+from edge_agent.addresses import Address
 from edge_agent.config.schema import AgentConfig
-from edge_agent.config.service import Address
 from edge_agent.config.units import BOUNDS, Duration, Percent, Size, magnitude, wrong
 
 TAG: Final = "type"
@@ -35,10 +35,10 @@ def make_converter(folder: Path) -> cattrs.Converter:
     """Make the converter of a configuration; relative paths are below ``folder``."""
     converter = cattrs.Converter(forbid_extra_keys=True)
     hooks: dict[type, Callable[[Any, Any], Any]] = {
+        Address: lambda value, _: Address.parse(value),
         Duration: lambda value, _: Duration.parse(value),
         Size: lambda value, _: Size.parse(value),
         Percent: lambda value, _: Percent.parse(value),
-        Address: lambda value, _: Address.parse(value),
         Path: lambda value, _: folder / _exactly(str, value, "a path"),
         str: lambda value, _: _exactly(str, value, "a text"),
         bool: lambda value, _: _exactly(bool, value, "true or false"),

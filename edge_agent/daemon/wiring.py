@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources and sinks by the type that the configuration names.
+"""Sources, sinks and the service, as the configuration names them.
 
 Owns the choice, and how event time begins: at a multiple of the window's length, so
 that windows hold whole frames however late the agent starts.
 """
 
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
+import edge_agent
 from edge_agent.clock import Clock
-from edge_agent.config import SlotConfig
+from edge_agent.config import ServiceConfig, SlotConfig
+from edge_agent.daemon.metrics import format_metrics
 from edge_agent.errors import SinkError
-from edge_agent.flow import Chunk, Grid, Result, Sink, Source
+from edge_agent.flow import Chunk, Grid, Repository, Result, Sink, Source
 from edge_agent.sinks.file import FileSink
 from edge_agent.sources.file import FileSource, ReplayOptions
 
@@ -88,3 +91,40 @@ def open_sink(slot: SlotConfig) -> Sink:
         msg = f"sinks: expected at most one, found {len(slot.sinks)}"
         raise SinkError(msg, next_step="leave the others out")
     return FileSink(slot.sinks[0].path) if slot.sinks else NullSink()
+
+
+class Service(Protocol):
+    """The local service, as far as the daemon knows it."""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ServeError: An address is taken, or an extra is not installed.
+        """
+
+    def stop(self) -> None:
+        """Answer what is being computed, and close."""
+
+
+def open_service(
+    config: ServiceConfig | None,
+    repository: Repository,
+    status: Callable[[], dict[str, Any]],
+    clock: Clock,
+) -> Service | None:
+    """Make the local service; imported only where something is to listen."""
+    if config is None or not (config.http or config.unix or config.grpc):
+        return None
+    from edge_agent.batch.store import StoredPredictions
+    from edge_agent.serve.server import Server
+
+    return Server(
+        config,
+        repository,
+        metrics=lambda: format_metrics(status()),
+        status=status,
+        predictions=StoredPredictions(config.predictions),
+        clock=clock,
+        version=edge_agent.__version__,
+    )

@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
-from edge_agent.config.service import ServiceConfig
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.flow import ModelCard
 from edge_agent.serve import catalog

@@ -9,7 +9,7 @@ Origin, or a Host that is not this machine (OWASP, "DNS rebinding").
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from edge_agent.access import is_loopback
+from edge_agent.addresses import is_loopback
 from edge_agent.serve.refusals import ForbiddenError, HeadTooLargeError, RefusedError
 
 MAX_HEAD_BYTES: Final = 16 * 1024

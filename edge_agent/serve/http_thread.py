@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import uvicorn
 
-from edge_agent.config.service import ServiceConfig
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.serve.app import Application
 from edge_agent.serve.guard import MAX_HEAD_BYTES

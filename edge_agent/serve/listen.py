@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from edge_agent.config.service import Address
+from edge_agent.addresses import Address
 from edge_agent.errors import ServeError
 
 MODE: Final = 0o660

@@ -13,7 +13,7 @@ from socket import socket
 from typing import Any, Final
 
 from edge_agent.clock import Clock, SystemClock
-from edge_agent.config.service import ServiceConfig
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.flow import Predictions, Repository
 from edge_agent.serve.app import Application

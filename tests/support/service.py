@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from edge_agent.config import Duration
-from edge_agent.config.service import Address, ServiceConfig
+from edge_agent.addresses import Address
+from edge_agent.config import Duration, ServiceConfig
 from edge_agent.flow import Predictions, Repository
 from edge_agent.serve.server import Server
 

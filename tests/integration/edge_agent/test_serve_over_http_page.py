@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent.batch.store import BatchStore, Identity, Prediction, StoredPredictions
-from edge_agent.config.service import ServiceConfig
+from edge_agent.config import ServiceConfig
 from tests.support.served_models import make_repository
 from tests.support.service import FREE, serve_models
 

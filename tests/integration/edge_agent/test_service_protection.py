@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config import Size
-from edge_agent.config.service import Address, ServiceConfig
+from edge_agent.addresses import Address
+from edge_agent.config import ServiceConfig, Size
 from edge_agent.errors import ServeError
 from tests.support.served_models import TwinRepository, make_repository
 from tests.support.service import FREE, LIVE, ask, connect, receive, serve_models

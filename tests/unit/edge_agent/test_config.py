@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from edge_agent.addresses import Address
 from edge_agent.config import (
     AgentConfig,
     FileSinkConfig,
@@ -17,7 +18,6 @@ from edge_agent.config import (
     load_config,
     parse_config,
 )
-from edge_agent.config.service import Address
 from edge_agent.config.structure import KeyedError, find_member, make_converter
 from edge_agent.config.units import Duration, Percent, Size
 from edge_contract.errors import ConfigError
@@ -90,9 +90,6 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
         "  grpc:",
         "  max_request:",
         "  max_json:",
-        "  connections:",
-        "  patience:",
-        "  predictions:",
     )
     text = [
         new if new.strip().startswith(optional) or new.startswith(optional) else old
@@ -105,10 +102,7 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
     assert slot.bundle == FOLDER / "watch.bundle"
     assert slot.shadow == ShadowConfig(FOLDER / "next.bundle")
     assert config.service == ServiceConfig(
-        Address("127.0.0.1", 8080),
-        FOLDER / "agent.sock",
-        Address("127.0.0.1", 8081),
-        predictions={"nightly": FOLDER / "predictions.sqlite"},
+        Address("127.0.0.1", 8080), FOLDER / "agent.sock", Address("127.0.0.1", 8081)
     )
 
 
@@ -206,6 +200,8 @@ def test_a_class_with_any_type_stands_for_the_other_names() -> None:
             LEAST + "limits: {temperature: 500}",
             "limits.temperature: expected 30 to 125",
         ),
+        (LEAST + "service: {http: 0.0.0.0:80}", "service.http: expected a loopback"),
+        (LEAST + "service: {http: 8080}", "service.http: expected an address like"),
         (LEAST + "log: {level: loud}", "log.level: expected one of debug, info"),
         ("state_dir: ${NO_SUCH_NAME}\nmodels: {main: {}}", "NO_SUCH_NAME"),
         ("x: [", "agent.yaml: expected YAML"),

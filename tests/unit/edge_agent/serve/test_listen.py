@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config.service import Address
+from edge_agent.addresses import Address
 from edge_agent.errors import ServeError
 from edge_agent.serve.listen import open_loopback, open_unix
 
