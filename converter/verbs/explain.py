@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "explain",
         _run,
-        title="show dtype, error, time and bytes of each operator of a LiteRT model",
+        title="show dtype, error, time and bytes of each operator",
         example="edge-convert explain model.keras --calibration calibration.npz",
     )
     parser.add_argument("model", type=Path, metavar="MODEL")
@@ -26,12 +26,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.data.dataset import open_dataset
     from converter.data.rule import frame_rule
     from converter.explain import explain, format_explanation
-    from converter.litert.normalise import normalise
+    from converter.exports import export_models
     from converter.loaders import open_source
     from converter.verbs.printing import parse_scale
 
     with open_source(arguments.model) as source:
-        model = normalise(source.export("litert"), source=source.name)
+        (model,), _ = export_models(source, (None,))
     scale = parse_scale(arguments.scale)
     rule = frame_rule(model.input, None, arguments.hop, scale=scale)
     found = explain(model, open_dataset(arguments.calibration, rule).frames)
