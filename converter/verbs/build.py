@@ -70,7 +70,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--input-range",
         type=printing.pair,
         metavar="LOW,HIGH",
-        help="refuse data outside of what the model was trained on",
+        help="refuse data outside of what the model was trained on (write"
+        " --input-range=-1,1 where LOW is negative)",
     )
 
 
