@@ -110,7 +110,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     request = _request(arguments)
     target = arguments.report or page.default_path(request.output)
-    check_target(target)
+    for one in (request.output, target):
+        check_target(one)
     with Console(stderr=True).status("starting") as status:
         report = build(request, status.update)
     page.write_page(target, report)
