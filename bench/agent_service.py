@@ -29,6 +29,7 @@ from bench.harness.document import (
     summarise,
     write_document,
 )
+from bench.harness.service_process import OneModel
 
 SMALL = 16
 LARGE = 3 * 224 * 224
@@ -60,6 +61,7 @@ def run() -> Document:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             servers = _start_all(stack, folder, floats)
             rows += _measure_binary(servers, floats, most_us)
+            rows.append(_measure_model(floats))
             rows += _measure_json(servers, floats)
     return make_document("agent_service", rows)
 
@@ -120,6 +122,18 @@ def _measure_binary(
         for name in servers
         if name != "FastAPI"
     ]
+
+
+def _measure_model(floats: int) -> Row:
+    """Measure the model alone, which is in all of the figures."""
+    model, frame = OneModel(floats), np.ones((1, floats), np.float32)
+    samples = []
+    for _ in range(ROUNDS[floats]):
+        start = time.perf_counter_ns()
+        model.infer(frame, "")
+        samples.append((time.perf_counter_ns() - start) / 1000)
+    value, n, spread = summarise(samples)
+    return Row(f"the model alone, {_size(floats)}", value, "us", n=n, spread=spread)
 
 
 def _measure_json(servers: Mapping[str, Server], floats: int) -> list[Row]:
