@@ -254,7 +254,8 @@ class _CutFrames:
 
     def __iter__(self) -> Iterator[Float32]:
         for block in self._cutter.raw_frames():
-            yield apply_pre(self._cutter.rule.pre, block)
+            given = apply_pre(self._cutter.rule.pre, block)
+            yield given.reshape(len(block), *self._cutter.rule.input.shape[1:])
 
     def take(self, positions: Int64) -> Float32:
         """Return the frames at ``positions``, in one pass."""

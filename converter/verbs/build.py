@@ -18,6 +18,7 @@ from converter.verbs.printing import (
     one_of,
     print_json,
 )
+from converter.verbs.steps import add_pre, read_post, read_pre
 
 _EXAMPLE = """\
 edge-convert build watch.keras --calibration calibration.npz \\
@@ -68,10 +69,19 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         choices=("classification", "regression"),
         help="default: from the output and the labels",
     )
+    add_pre(data)
     add(
-        "--scale",
-        metavar="FACTOR[,OFFSET]",
-        help="x*FACTOR+OFFSET before the model, on the device too",
+        "--post",
+        action="append",
+        default=[],
+        metavar="'STEP KEY=VALUE …'",
+        help="a step after what is observed: smoothing, threshold, top",
+    )
+    add(
+        "--value-range",
+        type=printing.pair,
+        metavar="LOW,HIGH",
+        help="black and white, or full scale, before the steps; default: from them",
     )
     add(
         "--input-range",
@@ -151,7 +161,9 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         device_check=not arguments.no_device_check,
         task=arguments.task,
         group=arguments.group,
-        scale=printing.parse_scale(arguments.scale),
+        pre=read_pre(arguments),
+        post=read_post(arguments.post),
+        value_range=arguments.value_range,
         input_range=arguments.input_range,
         trust_pickle=arguments.trust_pickle,
     )

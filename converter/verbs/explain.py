@@ -11,6 +11,7 @@ from converter.verbs.printing import (
     print_json,
     print_text,
 )
+from converter.verbs.steps import add_pre, read_pre
 
 
 def add(verbs: Verbs) -> None:
@@ -25,7 +26,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--calibration", required=True, metavar="DATA")
     parser.add_argument("--hop", type=int, metavar="N")
-    parser.add_argument("--scale", metavar="FACTOR[,OFFSET]")
+    add_pre(parser)
     add_trust_pickle(parser)
 
 
@@ -35,13 +36,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.explain import explain, format_explanation
     from converter.litert.normalise import normalise
     from converter.loaders import open_source
-    from converter.verbs.printing import parse_scale
 
     trust = arguments.trust_pickle
     with open_source(arguments.model, trust_pickle=trust) as source:
         model = normalise(source.export("litert"), source=source.name)
-    scale = parse_scale(arguments.scale)
-    rule = frame_rule(model.input, None, arguments.hop, scale=scale)
+    pre = read_pre(arguments)
+    rule = frame_rule(model.input, None, arguments.hop, pre=pre)
     found = explain(model, open_dataset(arguments.calibration, rule).frames)
     if arguments.json:
         print_json(found.to_json())

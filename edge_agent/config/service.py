@@ -31,6 +31,6 @@ class ServiceConfig:
     grpc: Address | None = None
     max_request: Size = bounded(Size(16 * _MIB), 1, 2**30)
     max_json: Size = bounded(Size(_MIB), 1, 2**30)
-    connections: int = bounded(128, 1, 100_000)
+    connections: int = bounded(128, 1, 1024)
     patience: Duration = bounded(Duration(10_000_000), 0.001, 3600)
     predictions: Mapping[str, Path] = field(default_factory=dict)

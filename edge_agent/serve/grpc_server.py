@@ -90,11 +90,10 @@ def start_grpc(
             ),
         )
     )
-    host = f"[{address.host}]" if ":" in address.host else address.host
     try:
-        port = server.add_insecure_port(f"{host}:{address.port}")
+        port = server.add_insecure_port(str(address))
     except RuntimeError as error:
-        msg = f"service: gRPC {host}:{address.port}: cannot listen"
+        msg = f"service: gRPC {address}: cannot listen"
         raise ServeError(
             msg, next_step="stop what listens there, or name another port"
         ) from error

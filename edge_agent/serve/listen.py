@@ -32,7 +32,7 @@ def open_loopback(address: Address) -> socket.socket:
         listener.bind((address.host, address.port))
     except OSError as error:
         listener.close()
-        msg = f"service: {address.host}:{address.port}: {error.strerror}"
+        msg = f"service: {address}: {error.strerror}"
         raise ServeError(
             msg, next_step="stop what listens there, or name another port"
         ) from error

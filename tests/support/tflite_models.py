@@ -100,6 +100,28 @@ def stack_model(
     return _packed(model, graph)
 
 
+def int8_input_model(values: int, scale: float, zero_point: int) -> bytes:
+    """Return a model that takes int8 and gives back the real values that it took."""
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.description = 3, "int8"
+    model.buffers = [_buffer(b"")]
+    graph.name = "main"
+    graph.tensors = [
+        _tensor("input", (1, values), 0),
+        _tensor("output", (1, values), 0),
+    ]
+    graph.tensors[0].type = schema.TensorType.INT8
+    graph.tensors[0].quantization = schema.QuantizationParametersT()
+    graph.tensors[0].quantization.scale = [scale]
+    graph.tensors[0].quantization.zeroPoint = [zero_point]
+    options = schema.DequantizeOptionsT()
+    kind = schema.BuiltinOptions.DequantizeOptions
+    graph.operators = [_operator(0, [0], [1], kind, options)]
+    model.operatorCodes = [_code(schema.BuiltinOperator.DEQUANTIZE)]
+    graph.inputs, graph.outputs = [0], [1]
+    return _packed(model, graph)
+
+
 def _add_softmax(model: schema.ModelT, graph: schema.SubGraphT) -> None:
     scores, found = graph.outputs[0], len(graph.tensors)
     graph.tensors.append(_tensor("probabilities", graph.tensors[scores].shape, 0))
