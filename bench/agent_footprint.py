@@ -23,9 +23,9 @@ from bench.harness.document import (
 from bench.harness.process import Memory, idle_memory, read_memory
 from tests.support.agent_home import AgentHome
 from tests.support.bundles import ModelRecipe
-from tests.support.mqtt_broker import Rumqttd
+from tests.support.mqtt_broker import Rumqttd, free_port
 
-RUNS: Final = 5
+RUNS: Final = 3
 SETTLE_SECONDS: Final = 3.0
 _FLOOR: Final = "import numpy, paho.mqtt.client, sqlite3, ssl"
 CASES: Final = (
@@ -91,7 +91,7 @@ def measure(
 
 def measure_service(port: int, runs: int = RUNS) -> list[Row]:
     """State what LiteRT takes with the HTTP service listening, as far as it does."""
-    service = "service: {http: '127.0.0.1:0'}\n"
+    service = f"service: {{http: '127.0.0.1:{free_port()}'}}\n"
     found = [weigh(ModelRecipe(), port, service) for _ in range(runs)]
     return [
         state("LiteRT, service configured: PSS", [one.pss for one in found]),
