@@ -126,7 +126,8 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
             parity=parity,
             framework=source.framework,
             toolchain=dict(source.toolchain),
-            warnings=_warnings(calibration, validation, surveys, rule, meaning)
+            warnings=_absences(absent)
+            + _warnings(calibration, validation, surveys, rule, meaning)
             + tuple(
                 lint.warn_constant(
                     calibration.source, features, calibration.rows().values
@@ -198,6 +199,19 @@ def _metric(
         msg = f"{validation.source}: --metric {name} needs labels 'y', found none"
         raise ConvertDataError(msg, next_step="add them, or use --metric agreement")
     return metric
+
+
+def _absences(absent: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which runtimes of the devices get nothing, and why.
+
+    The reference runtime is for other models than networks: that it does not run one
+    is no news.
+    """
+    return tuple(
+        f"no variant for {name}: {why}"
+        for name, why in absent.items()
+        if name != "reference"
+    )
 
 
 def _warnings(

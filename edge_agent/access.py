@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may be spoken to: the server of the enrolment, by its pinned certificate.
 
-Owns the rule that plain connections are for loopback only, the pinned TLS context, and
+Owns that plain connections are for loopback only, the pinned TLS context, and
 HTTP requests: no redirects, no retries, no compression. urllib3 is imported only when a
 request object is made: the resident agent never loads it.
 """
 
 import hashlib
 import hmac
-import ipaddress
 import ssl
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from edge_agent.addresses import is_loopback
 from edge_agent.errors import LinkError
 from edge_contract.enrolment import Enrolment
 
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
 
 SOCKET_SECONDS: Final = 30.0
 MAX_SECRET: Final = 4096
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether ``host`` names this machine and nothing else.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("10.0.0.1")
-    (True, False)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_secret(path: Path) -> str:

@@ -18,7 +18,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_agent.access import is_loopback, read_secret
+from edge_agent.access import read_secret
+from edge_agent.addresses import is_loopback
 from edge_agent.errors import LinkError
 from edge_agent.retry import retry_delay_seconds
 

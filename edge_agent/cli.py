@@ -276,9 +276,8 @@ def _infer(arguments: Arguments) -> int:
 
 
 def _batch(arguments: Arguments) -> int:
-    from edge_agent.batch.run import Job, run_batch
-    from edge_agent.batch.table import Form
     from edge_agent.runtime.model import load
+    from edge_agent.verbs.batch import compute
 
     model = load(
         arguments.bundle,
@@ -288,29 +287,14 @@ def _batch(arguments: Arguments) -> int:
         device_profile=arguments.device_profile,
         state_dir=_find_state_dir(arguments),
     )
-    manifest = model.manifest
-    job = Job(
-        arguments.input,
-        Form(manifest.frame_shape, manifest.input.features, arguments.key),
-        (manifest.name, model.digest, model.variant.id),
-        json.dumps(model.labels),
-    )
-    outcome = run_batch(
-        job,
+    answer = compute(
         model,
+        arguments.input,
+        arguments.key,
         arguments.output,
-        clock_us=SystemClock().monotonic_us,
-        report=lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
+        lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
     )
-    document = {
-        "output": str(arguments.output),
-        "model": manifest.name,
-        "digest": model.digest,
-        **asdict(outcome),
-    }
-    text = f"{arguments.output}: {outcome.rows} rows, {outcome.failed} without output"
-    _answer(arguments, document, text)
-    return 0
+    return _print(arguments, answer)
 
 
 def _find_state_dir(arguments: Arguments) -> Path | None:

@@ -304,7 +304,10 @@ def _labels(
     if not is_target or not np.isfinite(values).all():
         msg = f"{name}: y: expected {count} integers, or finite targets"
         msg += f", found {values.dtype} {list(values.shape)}"
-        raise ConvertDataError(msg, next_step="give one label for each entry of x")
+        step = "give one label for each entry of x"
+        if values.dtype.kind in "US":
+            step = "store the number of the class; names go to --labels"
+        raise ConvertDataError(msg, next_step=step)
     return values.reshape(count, -1).astype(np.float32)
 
 

@@ -87,7 +87,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--input-range",
         type=printing.pair,
         metavar="LOW,HIGH",
-        help="refuse data outside of what the model was trained on",
+        help="refuse data outside of what the model was trained on (write"
+        " --input-range=-1,1 where LOW is negative)",
     )
 
 
@@ -126,7 +127,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     request = _request(arguments)
     target = arguments.report or page.default_path(request.output)
-    check_target(target)
+    for one in (request.output, target):
+        check_target(one)
     with Console(stderr=True).status("starting") as status:
         report = build(request, status.update)
     page.write_page(target, report)

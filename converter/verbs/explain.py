@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "explain",
         _run,
-        title="show dtype, error, time and bytes of each operator of a LiteRT model",
+        title="show dtype, error, time and bytes of each operator",
         example="edge-convert explain model.keras --calibration calibration.npz",
     )
     parser.add_argument("model", type=Path, metavar="MODEL")
@@ -34,14 +34,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.data.dataset import open_dataset
     from converter.data.rule import frame_rule
     from converter.explain import explain, format_explanation
-    from converter.litert.normalise import normalise
+    from converter.exports import export_models
     from converter.loaders import open_source
 
     trust = arguments.trust_pickle
     with open_source(arguments.model, trust_pickle=trust) as source:
-        model = normalise(source.export("litert"), source=source.name)
-    pre = read_pre(arguments)
-    rule = frame_rule(model.input, None, arguments.hop, pre=pre)
+        (model,), _ = export_models(source, (None,))
+    rule = frame_rule(model.input, None, arguments.hop, pre=read_pre(arguments))
     found = explain(model, open_dataset(arguments.calibration, rule).frames)
     if arguments.json:
         print_json(found.to_json())

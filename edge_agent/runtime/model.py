@@ -94,11 +94,6 @@ class Model:
         return self.grid.length, self.grid.features
 
     @cached_property
-    def zeros(self) -> Float32:
-        """As many zeros as an output has values, float32 [K]."""
-        return np.zeros(self.profile.output_width, dtype=np.float32)
-
-    @cached_property
     def card(self) -> ModelCard:
         """What a client may know of it."""
         manifest, runtime = self.manifest, self.variant.runtime

@@ -14,7 +14,8 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Final
 
-from edge_agent.access import is_loopback, read_secret
+from edge_agent.access import read_secret
+from edge_agent.addresses import is_loopback
 from edge_agent.config.sinks import WebhookSinkConfig
 from edge_agent.errors import SinkError, SinkRefusedError
 from edge_agent.flow import Result

@@ -60,7 +60,11 @@ def dense_model(
 
 
 def stack_model(
-    widths: tuple[int, ...], seed: int = 0, *, softmax: bool = False
+    widths: tuple[int, ...],
+    seed: int = 0,
+    *,
+    softmax: bool = False,
+    spread: float = 0.0,
 ) -> bytes:
     """Return dense layers with a ReLU between them, of random weights.
 
@@ -68,6 +72,8 @@ def stack_model(
         widths: Values of the input, of each hidden layer, and of the output.
         seed: Of the weights.
         softmax: Whether the output is probabilities.
+        spread: How many octaves lie between the smallest and the largest channel behind
+            the first layer; the second layer takes them back.
     """
     random = np.random.default_rng(seed)
     model, graph = schema.ModelT(), schema.SubGraphT()
@@ -76,9 +82,15 @@ def stack_model(
     graph.name, graph.operators = "main", []
     graph.tensors = [_tensor("input", (1, widths[0]), 0)]
     layers = len(widths) - 1
+    gains = np.exp2(-np.linspace(0, spread, widths[1]))
     for layer, (given, wanted) in enumerate(pairwise(widths)):
         weights = random.normal(size=(wanted, given)) / np.sqrt(given)
-        values = (weights.astype("<f4"), random.normal(size=wanted).astype("<f4") / 4)
+        offsets = random.normal(size=wanted) / 4
+        if layer == 0:
+            weights, offsets = weights * gains[:, np.newaxis], offsets * gains
+        if layer == 1:
+            weights = weights / gains
+        values = (weights.astype("<f4"), offsets.astype("<f4"))
         before = 3 * layer if layer else 0
         for name, one in zip(("weights", "bias"), values, strict=True):
             model.buffers.append(_buffer(one.astype("<f4").tobytes()))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from edge_agent.addresses import Address
 from edge_agent.config import (
     AgentConfig,
     FileSinkConfig,
@@ -101,7 +102,7 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
     assert slot.bundle == FOLDER / "watch.bundle"
     assert slot.shadow == ShadowConfig(FOLDER / "next.bundle")
     assert config.service == ServiceConfig(
-        "127.0.0.1:8080", FOLDER / "agent.sock", "127.0.0.1:8081"
+        Address("127.0.0.1", 8080), FOLDER / "agent.sock", Address("127.0.0.1", 8081)
     )
 
 
@@ -199,6 +200,8 @@ def test_a_class_with_any_type_stands_for_the_other_names() -> None:
             LEAST + "limits: {temperature: 500}",
             "limits.temperature: expected 30 to 125",
         ),
+        (LEAST + "service: {http: 0.0.0.0:80}", "service.http: expected a loopback"),
+        (LEAST + "service: {http: 8080}", "service.http: expected an address like"),
         (LEAST + "log: {level: loud}", "log.level: expected one of debug, info"),
         ("state_dir: ${NO_SUCH_NAME}\nmodels: {main: {}}", "NO_SUCH_NAME"),
         ("x: [", "agent.yaml: expected YAML"),

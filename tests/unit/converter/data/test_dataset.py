@@ -82,6 +82,7 @@ NAN[7, 1] = np.nan
         ({"x": GOOD["x"][:, :2]}, r"expected shape \[n, 8, 3\] or \[n, 3\]"),
         ({"x": NAN}, r"found 1 NaN or infinite, the first at \[7, 1\]"),
         ({"y": GOOD["y"][:5]}, "y: expected 60 integers"),
+        ({"y": GOOD["y"].astype(str)}, "store the number of the class"),
         ({"y": GOOD["y"].astype(np.float32) + np.nan}, "y: expected 60 integers"),
         ({"recording": np.arange(60) % 2}, "rows of each recording together"),
         ({"recording": np.ones(60)}, "recording: expected 60 integers or texts"),
