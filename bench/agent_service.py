@@ -67,7 +67,7 @@ def run() -> Document:
 
 
 def _start_all(stack: ExitStack, folder: Path, floats: int) -> dict[str, Server]:
-    options: dict[str, dict[str, Any]] = {
+    options: dict[str, Mapping[str, Any]] = {
         "ours": {},
         "ours, h11": {"parser": "h11"},
         "ours, beside the loop": {"inline_ns": 0},

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ssl
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from edge_agent.addresses import is_loopback
@@ -20,6 +21,26 @@ if TYPE_CHECKING:
     import urllib3
 
 SOCKET_SECONDS: Final = 30.0
+MAX_SECRET: Final = 4096
+
+
+def read_secret(path: Path) -> str:
+    """Return the text of a file that holds a password or a token and nothing else.
+
+    Raises:
+        LinkError: It cannot be read, or holds another thing.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a file with a secret, found: {error}"
+        raise LinkError(
+            msg, next_step="write it, readable by the agent alone"
+        ) from error
+    if not text or len(text) > MAX_SECRET or not text.isprintable():
+        msg = f"{path}: expected one line of up to {MAX_SECRET} characters"
+        raise LinkError(msg, next_step="write the secret and nothing else")
+    return text
 
 
 class PinnedSocket(ssl.SSLSocket):

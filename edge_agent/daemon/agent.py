@@ -24,6 +24,7 @@ from edge_agent.config.layers import LIVE_KEYS
 from edge_agent.daemon.commands import CommandDesk, DeskRules
 from edge_agent.daemon.gauges import SystemGauges
 from edge_agent.daemon.identity import Identity
+from edge_agent.daemon.ledger import open_outbox
 from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.reports import Reporter
 from edge_agent.daemon.repository import SlotRepository
@@ -37,7 +38,6 @@ from edge_agent.errors import AgentError, NotEnrolledError
 from edge_agent.logs import set_up_logging
 from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
-from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.publisher import URGENT_LANE
 from edge_contract.enrolment import Enrolment
 from edge_contract.errors import EdgeError
@@ -79,14 +79,14 @@ class Agent:
         self._notifier = notifier
         self._device = find_device(config)
         stack.enter_context(StateLock(state_dir / LOCK_NAME))
-        self._outbox = Outbox(
-            state_dir / "outbox.sqlite", config.outbox.max.bytes, clock
-        )
+        self._outbox, damage = open_outbox(state_dir, config.outbox.max.bytes, clock)
         stack.callback(self._outbox.close)
         self._stop = threading.Event()
         self._reread: Callable[[], Layers] | None = None
         self._gauges = SystemGauges(state_dir, clock, lambda: self._outbox.pending)
         self._reporter = Reporter(self._outbox, clock)
+        if damage:
+            self._reporter.event("outbox.damaged", "error", damage)
         house = House(
             config=config,
             program=program.command,

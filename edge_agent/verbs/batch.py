@@ -34,7 +34,7 @@ def compute(
     manifest = model.manifest
     job = Job(
         table,
-        Form(manifest.input.shape[1:], manifest.input.features, key),
+        Form(manifest.frame_shape, manifest.input.features, key),
         (manifest.name, model.digest, model.variant.id),
         json.dumps(model.labels),
     )
