@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from converter import vectors
-from converter.candidate import PlainQuantizer, Quantizer
+from converter.candidate import Quantizer
 from converter.choose import Figures
 from converter.decide import Decision, Goldens, Rules, decide
 from converter.errors import ConvertError
@@ -23,8 +23,8 @@ from converter.measure import (
     measure_latency,
     measure_ram,
 )
-from converter.model import FloatModel
 from converter.outputs import PostSteps
+from converter.quantizers import open_quantizer
 from converter.request import BuildRequest
 from converter.search import Limits, Outcome, Trial, run_search
 from converter.tensors import Float32
@@ -87,7 +87,7 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         ConvertError: No choice holds; see ``decide``.
     """
     start = time.monotonic()
-    quantizers = [_quantizer(one) for one in inputs.models]
+    quantizers = [open_quantizer(one) for one in inputs.models]
     first = quantizers[0]
     yardstick = Yardstick(
         first.make(first.recipes()[0]),
@@ -97,6 +97,7 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         truth=inputs.truth,
         clusters=inputs.clusters,
     )
+    yardstick.measure(yardstick.base)  # a metric that fails, fails before the search
     outcomes = [
         _searched(request, inputs, one, yardstick, progress, start)
         for one in quantizers
@@ -134,18 +135,6 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         seconds,
         any(one.is_cut_short for one in outcomes),
     )
-
-
-def _quantizer(model: FloatModel) -> Quantizer:
-    if model.runtime == "onnxruntime":
-        from converter.ort.quantizer import OnnxQuantizer
-
-        return OnnxQuantizer(model)
-    if model.runtime == "reference":
-        return PlainQuantizer(model)
-    from converter.litert.quantizer import LitertQuantizer
-
-    return LitertQuantizer(model)
 
 
 def _searched(

@@ -66,7 +66,8 @@ class BinTable:
             int64 [size]: the bins of the first feature, then of the second, and so on.
         """
         columns = np.ascontiguousarray(rows.T)
-        indices = np.empty(columns.shape, dtype=np.int64)
+        # bincount refuses int64 where the machine's word is 32 bit.
+        indices = np.empty(columns.shape, dtype=np.intp)
         for feature, edges in enumerate(self._edges):
             indices[feature] = edges.searchsorted(columns[feature], side="right")
         indices += self.offsets[:-1, np.newaxis]

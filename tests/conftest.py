@@ -35,6 +35,14 @@ def find_postgresql() -> Path | None:
     return installed[-1] if installed else find_program("postgres")
 
 
+def find_userlands() -> Path | None:
+    """The folder of the ARM userlands, once both are made."""
+    base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251 - where scripts/arm looks
+    folder = (Path(base) if base else Path.home() / ".cache") / "edgeloop" / "arm"
+    made = [(folder / arch / "agent").is_file() for arch in ("arm64", "armhf")]
+    return folder if all(made) else None
+
+
 def find_benchdata() -> Path | None:
     """The folder of real models and recordings beside the repository."""
     return BENCHDATA if BENCHDATA.is_dir() else None
@@ -48,10 +56,7 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
         f"no chromium: {INSTALL}",
     ),
     "postgresql": (find_postgresql, f"no PostgreSQL server: {INSTALL}"),
-    "qemu": (
-        lambda: find_program("qemu-arm-static", "qemu-arm"),
-        f"no qemu-arm: {INSTALL}",
-    ),
+    "qemu": (find_userlands, "no ARM userlands: `scripts/arm make arm64 armhf`"),
     "benchdata": (find_benchdata, "no ../shared/benchdata beside the repository"),
 }
 

@@ -70,7 +70,7 @@ def describe(
     *,
     device: Enrolment | None,
     time_us: int,
-    pending: int,
+    pending: int | None,
     is_connected: bool,
     readings: Readings,
 ) -> dict[str, Any]:

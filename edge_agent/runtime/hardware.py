@@ -6,11 +6,13 @@ bundle falls back to its default variant where it does not know the name.
 """
 
 import platform
+import sys
 from pathlib import Path
 from typing import Final
 
 AUTO: Final = "auto"
 DEFAULT: Final = "default"
+_ARM_32_BIT: Final = "armv7l-tflite214"
 _ARM_PARTS: Final = {
     "0xd03": "aarch64-a53",
     "0xd08": "aarch64-a72",
@@ -26,16 +28,26 @@ def find_device_profile(asked: str) -> str:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         cpuinfo = ""
-    return name_device_profile(platform.machine(), cpuinfo)
+    is_64_bit = sys.maxsize > 2**32
+    return name_device_profile(platform.machine(), cpuinfo, is_64_bit=is_64_bit)
 
 
-def name_device_profile(machine: str, cpuinfo: str) -> str:
+def name_device_profile(machine: str, cpuinfo: str, *, is_64_bit: bool = True) -> str:
     r"""Return the device profile of a machine.
+
+    Args:
+        machine: What the kernel says; 64 bit even below a 32-bit userland.
+        cpuinfo: The kernel's description of the processors.
+        is_64_bit: Whether this process is.
 
     >>> name_device_profile("aarch64", "CPU part\t: 0xd08")
     'aarch64-a72'
+    >>> name_device_profile("aarch64", "CPU part\t: 0xd08", is_64_bit=False)
+    'armv7l-tflite214'
     """
     words = set(cpuinfo.split())
+    if machine in {"armv7l", "armv8l"} or (machine == "aarch64" and not is_64_bit):
+        return _ARM_32_BIT
     if machine == "x86_64":
         if words & {"avx512_vnni", "avx_vnni"}:
             return "x86-vnni"

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,12 @@ class AgentHome:
         rate: float = 0,
         repeat: bool = True,
         checkpoint: str = "50ms",
+        command: Sequence[str] = (),
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.folder = folder
+        self.command = [*(command or program())]
+        self.patience = patience
         self.state_dir = folder / "state"
         self.state_dir.mkdir()
         self.config = folder / "agent.yaml"
@@ -110,7 +115,7 @@ class AgentHome:
         """Start ``edge-agent run``, with more in its environment."""
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*program(), "run", "--config", str(self.config)],
+                [*self.command, "run", "--config", str(self.config)],
                 cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},  # noqa: TID251 - a child
                 stderr=log,
@@ -133,7 +138,9 @@ class AgentHome:
 
     def await_produced(self, count: int) -> int:
         """Wait until the produced counter has reached ``count``."""
-        return int(await_value(self.read_counter, lambda found: found >= count))
+        return int(
+            await_value(self.read_counter, lambda found: found >= count, self.patience)
+        )
 
     def read_counter(self) -> int:
         """Return the produced counter."""
@@ -146,7 +153,9 @@ class AgentHome:
     def await_status(self, key: str, value: object) -> dict[str, Any]:
         """Wait until the status says so."""
         found: dict[str, Any] = await_value(
-            self.read_status, lambda status: status.get(key) == value
+            self.read_status,
+            lambda status: status.get(key) == value,
+            self.patience,
         )
         return found
 
@@ -194,7 +203,7 @@ class AgentHome:
     def _end(self, number: int, code: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
-        found = self.process.wait(PATIENCE_SECONDS)
+        found = self.process.wait(self.patience)
         self.process = None
         log = (self.folder / "agent.log").read_text()
         assert found == code, log[-2000:]
@@ -213,9 +222,9 @@ def unused_port() -> int:
     return port
 
 
-def await_value(read: Any, accept: Any) -> Any:
-    """Read until the value is accepted; fail after a minute."""
-    end = time.monotonic() + PATIENCE_SECONDS
+def await_value(read: Any, accept: Any, patience: float = PATIENCE_SECONDS) -> Any:
+    """Read until the value is accepted; fail after ``patience`` seconds."""
+    end = time.monotonic() + patience
     while True:
         found = read()
         if accept(found):

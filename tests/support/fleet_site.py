@@ -3,10 +3,12 @@
 
 import contextlib
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from tests.support.agent_home import AgentHome, await_value, program
+from tests.support.agent_home import PATIENCE_SECONDS, AgentHome, await_value
 from tests.support.bundles import ModelRecipe, make_bundle
 from tests.support.fleet_process import ServerProcess, ask_fleet, run_fleet
 
@@ -18,9 +20,29 @@ ACCEPTED = ("--accept-insufficient-evidence", "a fleet of two in a test")
 
 
 class Site:
-    """One server and two agents below a folder."""
+    """One server and its agents below a folder.
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+    Args:
+        folder: An empty one.
+        stack: Closes it.
+        agents: The command line of the agent of each device; ours where it is empty.
+        rate: Frames a second.
+        patience: How many seconds an agent may take for anything.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stack: contextlib.ExitStack,
+        agents: Mapping[str, Sequence[str]] = MappingProxyType(
+            {"left": (), "right": ()}
+        ),
+        *,
+        rate: float = 200,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.rate = rate
+        self.patience = patience
         stack.callback(self.close)
         self.homes: dict[str, AgentHome] = {}
         self.folder = folder
@@ -30,18 +52,20 @@ class Site:
         self.builder_key = self.state / "keys" / "offline" / "models.pem"
         (self.state / "fleet.yaml").write_text(CONFIG)
         self.server = ServerProcess(self.state)
-        for name in ("left", "right"):
-            self.homes[name] = self._add_device(name)
+        for name, command in agents.items():
+            self.homes[name] = self._add_device(name, command)
 
-    def _add_device(self, name: str) -> AgentHome:
+    def _add_device(self, name: str, command: Sequence[str]) -> AgentHome:
         folder = self.folder / name
         folder.mkdir()
-        home = AgentHome(folder, rate=200)
+        home = AgentHome(
+            folder, rate=self.rate, command=command, patience=self.patience
+        )
         output = str(folder / "enrol")
         added = ask_fleet("device", "add", name, "-o", output, state=self.state)
         file = Path(added["devices"][name])
-        command = [*program(), "enrol", str(file), "--config", str(home.config)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        enrol = [*home.command, "enrol", str(file), "--config", str(home.config)]
+        done = subprocess.run(enrol, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert not file.exists()
         home.record()
@@ -51,16 +75,20 @@ class Site:
         """Build, publish and roll out a release; return its digest."""
         path = self.folder / f"{recipe.seed}.bundle"
         digest = make_bundle(path, recipe, sign_key=self.builder_key.read_bytes())
+        self.roll_out(path, recipe.name)
+        return digest
+
+    def roll_out(self, path: Path, name: str) -> None:
+        """Publish a signed bundle of the model ``name`` and roll it out."""
         key = str(self.builder_key)
         release = ask_fleet(
             "model", "publish", str(path), "--key", key, state=self.state
         )
         number = str(release["release"])
-        model = ("--model", recipe.name, "--release", number)
+        model = ("--model", name, "--release", number)
         ask_fleet(
             "rollout", "create", *model, "--canary", "1", *ACCEPTED, state=self.state
         )
-        return digest
 
     def await_serving(self, digest: str) -> None:
         """Wait until both agents serve a release."""
@@ -68,6 +96,7 @@ class Site:
             await_value(
                 home.read_status,
                 lambda status: status.get("serving") == {"main": digest},
+                self.patience,
             )
 
     def restart_server(self) -> None:

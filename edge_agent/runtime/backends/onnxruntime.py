@@ -2,16 +2,19 @@
 """ONNX Runtime: ``.onnx`` models.
 
 Owns its options: threads that do not spin (a device runs on a battery, or has other
-work for its cores) and no memory arena (what it saves in time it costs in memory).
+work for its cores), no memory arena (what it saves in time it costs in memory), and no
+reports to the runtime's maker, which its wheels send by default.
 """
 
 import importlib.metadata
+import os
 from typing import Any
 
 from edge_agent.errors import BackendError
 from edge_agent.flow import Float32
 
 _QUIET = 3
+_SILENCE = "ORT_DISABLE_TELEMETRY"
 
 
 class OnnxBackend:
@@ -68,6 +71,8 @@ def load_model(model: bytes, *, threads: int) -> OnnxBackend:
     Raises:
         BackendError: Not installed, not a model, or one that cannot be run.
     """
+    # The import makes a device id and a client: afterwards is too late to say no.
+    os.environ[_SILENCE] = "1"  # noqa: TID251 - set for the library, not read
     try:
         import onnxruntime
     except ImportError as error:
