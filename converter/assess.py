@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from converter import vectors
-from converter.candidate import Quantizer
+from converter.candidate import Candidate, Quantizer, Recipe
 from converter.choose import Figures
 from converter.decide import Decision, Goldens, Rules, decide
 from converter.errors import ConvertError
@@ -180,15 +180,29 @@ def _measured(
             found.quality[one.candidate.id] = yardstick.measure(one.candidate)
         except ConvertError as error:
             found.drop(one.candidate.id, error.message)
-    progress(f"measuring latency of {len(found.trials)} candidates in turns")
     candidates = [one.candidate for one in found.trials]
-    found.latency.update(measure_latency(candidates, probe))
+    found.latency.update(_latencies(candidates, probe, progress))
     if request.objective == "ram":
         for candidate in candidates:
             progress(f"measuring memory: {candidate.id}")
             used = measure_ram(candidate, inputs.model.input.shape)
             found.ram[candidate.id] = used
     return found
+
+
+def _latencies(
+    candidates: Sequence[Candidate], probe: Float32, progress: Progress
+) -> dict[str, Latency]:
+    """Time one candidate of each arithmetic: what differs in values only takes alike.
+
+    Timed apart, noise of the host would choose between them, not quality.
+    """
+    timed: dict[Recipe, Candidate] = {}
+    for one in candidates:
+        timed.setdefault(one.recipe.arithmetic, one)
+    progress(f"measuring latency of {len(timed)} kinds of candidates in turns")
+    times = measure_latency(list(timed.values()), probe)
+    return {one.id: times[timed[one.recipe.arithmetic].id] for one in candidates}
 
 
 def _figures(

@@ -6,7 +6,7 @@ Owns the values and the seam ``Quantizer``, one implementation a runtime
 ``choose``'s matter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from converter.model import FloatModel, Runtime
@@ -75,6 +75,15 @@ class Recipe:
         if self.kept_float:
             parts.append(f"f{len(self.kept_float)}")
         return "-".join(parts)
+
+    @property
+    def arithmetic(self) -> "Recipe":
+        """What decides how long it takes: the recipe without what changes values only.
+
+        >>> Recipe("litert", "static", "mse", is_corrected=True).arithmetic.id
+        'litert-static-channel'
+        """
+        return replace(self, ranges=None, is_equalised=False, is_corrected=False)
 
 
 @dataclass(frozen=True, eq=False)

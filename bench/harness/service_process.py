@@ -21,26 +21,21 @@ from pydantic import BaseModel
 from edge_agent.addresses import Address
 from edge_agent.config import ServiceConfig, Size
 from edge_agent.flow import Float32, ModelCard, Result
-from edge_agent.runtime.backend import find_backend
 from edge_agent.serve.server import Server
-from tests.support.tflite_models import dense_model
 
 CLASSES: Final = 2  # what the model itself takes is no matter of the service's
 
 
 class OneModel:
-    """A small dense layer behind LiteRT: the repository, and its one slot."""
+    """A linear model in numpy, the cheapest real one: repository and slot in one."""
 
     names = ("main",)
 
     def __init__(self, floats: int) -> None:
-        weights = np.random.default_rng(0).normal(size=(CLASSES, floats))
-        model = dense_model(
-            weights.astype(np.float32), np.zeros(CLASSES, np.float32), (1, floats)
-        )
-        self._backend = find_backend("litert").load_model(model, threads=1)
+        random = np.random.default_rng(0)
+        self._weights = random.normal(size=(floats, CLASSES)).astype(np.float32)
         self.card = ModelCard(
-            *("dense", "ab" * 32, "float32", "litert", "", "XNNPACK"),
+            *("linear", "ab" * 32, "float32", "reference", "", "numpy"),
             *("input", (1, floats), "output", (1, CLASSES), ()),
         )
 
@@ -50,7 +45,7 @@ class OneModel:
 
     def infer(self, frame: Float32, request_id: str) -> Result:
         """Run the model once."""
-        output = self._backend.infer(frame)[0]
+        output: Float32 = (frame @ self._weights)[0]
         return Result(request_id, 0, self.card.digest, output, None)
 
     def load(self, name: str) -> None:

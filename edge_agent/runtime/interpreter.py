@@ -74,8 +74,8 @@ class InterpreterBackend:
     def infer(self, data: Float32) -> Float32:
         """Run the model once; see ``Backend.infer``.
 
-        An integer input saturates, but has no place for a missing value: the output is
-        then NaN, as a float model's would be.
+        An integer input saturates, but has no place for a value that is not finite: the
+        output is then NaN, as a float model's would be.
         """
         try:
             if self._plain:
@@ -85,10 +85,10 @@ class InterpreterBackend:
                 return result
             if self._scaled is None:
                 self._set(self._input_index, data)
-            elif math.isnan(data.min()):
-                return np.full(self.output_shape, np.nan, dtype=np.float32)
-            else:
+            elif math.isfinite(data.min()) and math.isfinite(data.max()):
                 self._set(self._input_index, self._quantize(data, self._scaled))
+            else:
+                return np.full(self.output_shape, np.nan, dtype=np.float32)
             self._invoke()
             return self._real(self._get(self._output_index))
         except _FAILURES as error:

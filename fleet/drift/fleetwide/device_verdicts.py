@@ -93,7 +93,7 @@ class DeviceJudge:
             is_hour: An hour ends: those that learn are looked at.
         """
         number = slot.number
-        outcomes = self._judge_faults(number, fault)
+        outcomes = self._judge_faults(slot, fault)
         self._mute(number)
         outcomes += self._find_returned(number)
         if is_held:
@@ -104,30 +104,37 @@ class DeviceJudge:
 
     # -- faults --
 
-    def _judge_faults(self, slot: int, fault: Bools) -> list[Outcome]:
-        state = self._state
+    def _judge_faults(self, slot: Slot, fault: Bools) -> list[Outcome]:
+        state, number = self._state, slot.number
         outcomes: list[Outcome] = []
         for device in np.flatnonzero(fault.any(axis=(0, 1))).tolist():
             if device not in state.faulty:
                 outcomes.append(self._fault(slot, device, fault[..., device]))
                 every = np.arange(state.features)
                 clear(state.evidence, every, np.array([device]))
-            state.faulty[device] = slot
+            state.faulty[device] = number
         for device, last in list(state.faulty.items()):
-            seen = state.last_seen[device] == slot
-            if seen and slot - last >= _FAULT_HEALS:
+            seen = state.last_seen[device] == number
+            if seen and number - last >= _FAULT_HEALS:
                 del state.faulty[device]
                 reason = "the sensor counts as before"
                 outcomes.append(Closing("sensor_fault", state.devices[device], reason))
         return outcomes
 
-    def _fault(self, slot: int, device: int, fault: Bools) -> Finding:
-        moves = tuple(
-            Move(self._scale.names[feature], REASONS[reason], 1.0)
-            for reason, feature in np.argwhere(fault).tolist()
-        )
+    def _fault(self, slot: Slot, device: int, fault: Bools) -> Finding:
+        column = int(np.flatnonzero(slot.devices == device)[0])
+        counted = (slot.missing, slot.repeat, slot.outside, slot.repeat)
+        moves = []
+        for reason, feature in np.argwhere(fault).tolist():
+            rows = slot.rows[feature, column] + slot.missing[feature, column]
+            share = float(counted[reason][feature, column] / max(rows, 1))
+            name = self._scale.names[feature]
+            moves.append(Move(name, REASONS[reason], share))
+        number = slot.number
         name = self._state.devices[device]
-        return Finding("sensor_fault", name, moves, slot, slot - 1, streams=1)
+        return Finding(
+            "sensor_fault", name, tuple(moves), number, number - 1, streams=1
+        )
 
     # -- drift against own history --
 

@@ -21,7 +21,8 @@ _RUNNING = 2
 _REPEATS, _MEMORY = 5.0, 36
 _NEVER = 1e-5  # share of repeats in the history that still counts as none
 _LEAST_HISTORY_ROWS = 2000.0
-_COMMON_SHARE = 0.2
+_COMMON_SHARE, _LEAST_COMMON = 0.2, 5
+_LEAST_WIDTH = 5  # bins
 
 
 @dataclass(eq=False)
@@ -82,18 +83,29 @@ def find_faults(
     usual = memory.usual[..., devices] / np.maximum(memory.rows[:, devices], 1)
     usual[0] = np.maximum(usual[0], scale.missing[:, np.newaxis])
     over = (share > _SHARES + usual) & (share > 3 * usual) & (rows > 0)
+    # A feature of few values repeats itself by nature.
+    over[1] &= (scale.width >= _LEAST_WIDTH)[:, np.newaxis]
+    over &= ~_is_common(over)
     run = np.where(over, memory.run[..., devices] + 1, 0)
     memory.run[..., devices] = run
     lasting = run >= _RUNNING
     # What a share will name in the next window is not saturation.
     saturated = _find_saturation(memory, slot, usual[1]) & ~over.any(axis=0)
+    saturated &= (scale.width >= _LEAST_WIDTH)[:, np.newaxis]
     found = np.concatenate((lasting, saturated[np.newaxis]))
     clean = learning & ~found.any(axis=(0, 1)) & ~over.any(axis=(0, 1))
     memory.usual[..., devices] += counted * clean
     memory.rows[:, devices] += rows * clean
-    common = found.mean(axis=2, keepdims=True) > _COMMON_SHARE
-    is_left: Bools = np.asarray(found & ~(common & (found.shape[2] >= 5)))
-    return is_left
+    left: Bools = np.asarray(found & ~_is_common(found))
+    return left
+
+
+def _is_common(found: Bools) -> Bools:
+    """Whether so many devices show it at once that it is no broken sensor."""
+    if found.shape[2] < _LEAST_COMMON:
+        return np.zeros_like(found)
+    many: Bools = np.asarray(found.mean(axis=2, keepdims=True) > _COMMON_SHARE)
+    return many
 
 
 def _find_saturation(memory: FaultMemory, slot: Slot, usual: Real) -> Bools:

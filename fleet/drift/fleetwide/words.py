@@ -125,6 +125,9 @@ def finding_document(finding: Finding) -> dict[str, Any]:
 
 def _move_document(move: Move, finding: Finding) -> dict[str, Any]:
     units = {"mean": "reference sd", "spread": "log of the ratio of sd"}
+    units |= dict.fromkeys(
+        ("missing", "stuck", "outside", "saturated"), "share of rows"
+    )
     channels = {"mean": "location", "spread": "scale"}
     document: dict[str, Any] = {
         "name": move.feature,

@@ -2,6 +2,7 @@
 """Builds from a small LiteRT model through the command line, to a bundle on disk."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -85,6 +86,14 @@ def test_a_build_holds_what_it_reports(
         assert figures["samples"] == str(report["samples"]) == str(60 * 19)
         assert f"{report['variants'][0]['metric_value']:.6f}" == figures["top1"]
         assert report["variants"][0]["latency_median_us"] > 0
+        static = [
+            one["latency_median_us"]
+            for one in report["variants"]
+            if re.fullmatch("litert-static-.*-channel", one["id"])
+        ]
+        # Ranges change no arithmetic: noise must not choose between them.
+        assert len(static) > 1
+        assert set(static) == {static[0]}
         keys = set(_keys(json.loads(bundle.manifest_bytes)))
         assert not [one for one in keys if "latency" in one or "host" in one]
 

@@ -15,9 +15,11 @@ from edge_agent.clock import SystemClock
 from edge_agent.config import load_layers
 from edge_agent.daemon.agent import Agent, Program
 from edge_agent.daemon.notify import Notifier
+from edge_agent.daemon.wanted import Wanted
 from edge_agent.errors import ModelError
 from edge_agent.flow import Float32
 from edge_contract.signing import generate_key
+from edge_contract.wire import Scalar
 from tests.support.agent_home import AgentHome
 from tests.support.bundles import ModelRecipe, make_bundle
 
@@ -25,8 +27,14 @@ PATIENCE = 60.0
 FILE = """\
 state_dir: state
 models:
-  hangs: {bundle: a.bundle, trust: [k.pub], source: {path: source.npz, rate: 100}}
-  serves: {bundle: a.bundle, trust: [k.pub], source: {path: source.npz, rate: 100}}
+  hangs:
+    bundle: a.bundle
+    trust: [k.pub]
+    source: {type: file, path: source.npz, rate: 100}
+  serves:
+    bundle: a.bundle
+    trust: [k.pub]
+    source: {type: file, path: source.npz, rate: 100}
 watchdog: {stall: 500ms}
 limits: {memory: 4GiB}
 """
@@ -132,3 +140,24 @@ def test_slots_are_unloaded_and_loaded_while_others_serve(agent: Agent) -> None:
     with pytest.raises(ModelError, match="expected one of hangs, serves"):
         repository.unload("other")
     assert repository.slot("other") is None
+
+
+@pytest.mark.slow
+def test_what_a_fleet_wants_works_at_once_where_it_can(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
+    monkeypatch.setattr(root, "level", root.level)
+    wanted: dict[str, Scalar] = {
+        "log.level": "error",
+        "update.trial_inferences": 7,
+        "models.serves.trust": "x",
+    }
+    refused = agent._judge(wanted, 3)
+    agent._identity.wanted = Wanted(3, {}, wanted, refused)
+    agent._apply_wanted()
+
+    assert [key for key, _ in refused] == ["models.serves.trust"]
+    assert agent.slots["serves"].deployment.trial_inferences == 7
+    assert root.level == logging.ERROR

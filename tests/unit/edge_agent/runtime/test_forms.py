@@ -134,7 +134,6 @@ def test_an_integer_model_saturates_and_lets_nothing_missing_pass(
     model = benchdata / "mlperf_tiny" / "kws" / "kws_ref_model.tflite"
     backend = find_backend("litert").load_model(model.read_bytes(), threads=1)
     frame = np.full(backend.input_shape, 1e30, dtype=np.float32)
-    frame[0, 0, 0, 0] = np.inf
     top = np.full(backend.input_shape, 1e4, dtype=np.float32)
 
     np.testing.assert_array_equal(backend.infer(frame), backend.infer(top))

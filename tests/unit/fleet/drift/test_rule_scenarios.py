@@ -73,6 +73,7 @@ def test_a_broken_sensor_is_named_within_an_hour(base: Run, kind: str) -> None:
     assert (finding.kind, finding.subject) == ("sensor_fault", "d00007")
     assert kind in {move.channel for move in finding.moves}
     assert {move.feature for move in finding.moves} == {"f1"}
+    assert all(0 < move.shift <= 1 for move in finding.moves)
     assert finding.slot - (FIRST_SLOT + BRANCH_SLOT + 2) <= 12
 
 
