@@ -110,4 +110,4 @@ def test_sinks_that_block_never_stop_inference(home: AgentHome) -> None:
     assert status["source_error"] == ""
     # All that was produced reached the sink that works.
     assert written == status["produced"] == home.read_counter()
-    assert "No space left on device" in status["sinks"]["file.problem"]
+    assert status["sinks"]["file.failures"] >= 1
