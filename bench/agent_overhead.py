@@ -32,7 +32,6 @@ from tests.support.bundles import ModelRecipe, make_bundle, make_profile
 ROUNDS: Final = 25
 CALLS: Final = 2000
 BLOCK: Final = 512
-FEATURE_ROWS: Final = 50 * BLOCK
 Times = np.ndarray
 
 
@@ -61,6 +60,7 @@ def measure(
     content: bytes | None,
     inputs: list[agent.Float32],
     folder: Path,
+    rounds: int = ROUNDS,
 ) -> list[Row]:
     """Compare one model's session with the bare interpreter of its file."""
     path = folder / f"{recipe.name}.bundle"
@@ -70,14 +70,14 @@ def measure(
     state = folder / recipe.name
     state.mkdir()
     with agent.serving(path, state) as serving:
-        session, expected = serving.session, ROUNDS * len(inputs)
+        session, expected = serving.session, rounds * len(inputs)
 
         def observed(frame: agent.Float32) -> object:
             return session.infer(frame, "r").output
 
         pairs = [
             (time_calls(bare.infer, inputs), time_calls(observed, inputs))
-            for _ in range(ROUNDS)
+            for _ in range(rounds)
         ]
         serving.keeper.flush()
         counted = serving.session.finite
@@ -155,7 +155,7 @@ def compare_tails(name: str, pairs: list[tuple[Times, Times]]) -> Row:
     )
 
 
-def measure_counting() -> Row:
+def measure_counting(blocks: int = 5 * ROUNDS) -> Row:
     """State what counting a block costs, a row of 10 features and its output."""
     profile = make_profile(agent.MLP)
     random = np.random.default_rng(3)
@@ -165,7 +165,7 @@ def measure_counting() -> Row:
     accumulator = Accumulator(profile, bytes(8), 300_000_000, closed.append)
     ring = Ring(1, 10, 7)
     found = []
-    for number in range(ROUNDS * 5):
+    for number in range(blocks):
         for index in range(BLOCK):
             at_us = number * BLOCK + index
             ring.held.append(("s", False, rows[index], at_us, outputs[index], 5000))

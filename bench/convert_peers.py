@@ -4,7 +4,9 @@
 Every tool starts from the same Keras file, or its exact float export. Everything is
 timed in one run, in turns, on one thread. Quality is the SQNR against the float model
 on inputs that no tool calibrated on; the speed of a tool is beside ours. A tool that
-cannot convert a model has no row.
+cannot convert a model has no row: TFLiteConverter takes no .tflite (MNIST), and there
+is an .onnx of the anomaly detector only. Inputs of ResNet8 are crops of two pictures,
+not what it was trained on: they tell tools apart, nothing about accuracy.
 """
 
 import tempfile
@@ -12,8 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bench.harness import models, peers
 from bench.harness.document import Document, Row, make_document, write_document
+from bench.harness.tiles import refuse_tiles
 from converter.measure import time_in_turns
 from converter.model import Runtime
 from converter.runtimes import open_engine
@@ -21,6 +26,10 @@ from edge_contract.bundle import Bundle
 from edge_contract.steps import apply_post
 
 Float32 = models.Float32
+# What counts as equal: no listener or classifier tells half a decibel; 8 % is about the
+# noise of a shared machine, and what the choice treats as a tie.
+DECIBELS = 0.5
+TIE = 1.08
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +37,7 @@ class Case:
     """A model, its float outputs and its data."""
 
     name: str
-    keras: Path
+    source: Path
     float_file: bytes
     calibration: Float32
     evaluation: Float32
@@ -46,9 +55,10 @@ class Entry:
 
 
 def run() -> Document:
-    """Run every tool on the anomaly detector and the person detector."""
+    """Run every tool on four models."""
     if not models.are_here():
         return make_document("convert_peers", [Row(models.ABSENT, 0.0, "-")])
+    refuse_tiles()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         for case in _cases():
@@ -75,7 +85,26 @@ def _cases() -> list[Case]:
             models.person_frames(128, seed=3),
             softmax=True,
         ),
+        _small_pictures(),
+        _digits(),
     ]
+
+
+def _small_pictures() -> Case:
+    source = models.TINY / "ic" / "pretrainedResnet.h5"
+    calibration, evaluation = (
+        models.person_frames(128, seed=seed)[:, ::3, ::3] * np.float32(255)
+        for seed in (1, 3)
+    )
+    content = models.export_float(source)
+    return Case("ResNet8", source, content, calibration, evaluation, softmax=True)
+
+
+def _digits() -> Case:
+    source = models.BENCHDATA / "litert_mnist_models" / "conv_fc_mnist.tflite"
+    images = models.digit_images()[0][:1128].astype(np.float32) / np.float32(255)
+    content = peers.normal_form(source.read_bytes())
+    return Case("MNIST", source, content, images[:128], images[1000:], softmax=True)
 
 
 def _measure(case: Case, folder: Path) -> list[Row]:
@@ -87,22 +116,20 @@ def _measure(case: Case, folder: Path) -> list[Row]:
     ours = models.sqnr(entries[0].outputs, expected)
     rows = []
     for one, time in zip(entries, times, strict=True):
-        own = one is entries[0]
         quality = models.sqnr(one.outputs, expected)
         latency = time.median_us
-        leads = own or (ours >= quality - 0.5 and first <= latency * 1.08)
-        rows.append(
+        size, own_size = len(one.content), len(entries[0].content)
+        own = one is entries[0]
+        rows += [
             Row(
                 f"{case.name}: {one.tool}, SQNR",
                 quality,
                 "dB",
                 baseline=ours,
                 n=len(case.evaluation),
-                asked=None if own else "ours as good and as fast",
-                holds=None if own else leads,
-            )
-        )
-        rows.append(
+                asked=None if own else f"ours no more than {DECIBELS} dB below",
+                holds=None if own else ours >= quality - DECIBELS,
+            ),
             Row(
                 f"{case.name}: {one.tool}, latency",
                 latency,
@@ -110,24 +137,26 @@ def _measure(case: Case, folder: Path) -> list[Row]:
                 baseline=first,
                 ratio=latency / first,
                 n=time.calls,
-            )
-        )
-        rows.append(
+                asked=None if own else f"ours at most {TIE} x it",
+                holds=None if own else first <= latency * TIE,
+            ),
             Row(
                 f"{case.name}: {one.tool}, size",
-                float(len(one.content)),
+                float(size),
                 "B",
-                baseline=float(len(entries[0].content)),
-                ratio=len(one.content) / len(entries[0].content),
-            )
-        )
+                baseline=float(own_size),
+                ratio=size / own_size,
+                asked=None if own else f"ours at most {TIE} x it",
+                holds=None if own else own_size <= size * TIE,
+            ),
+        ]
     return rows
 
 
 def _ours(case: Case, folder: Path) -> Entry:
     half = len(case.calibration) // 2
     built = models.build(
-        case.keras,
+        case.source,
         folder,
         "--calibration",
         models.save(folder, "c", x=case.calibration[:half]),
@@ -159,7 +188,7 @@ def _theirs(case: Case, folder: Path) -> list[Entry]:
         if made is not None:
             outputs = peers.run_bytes(made, case.evaluation, softmax=case.softmax)
             entries.append(Entry(tool, "litert", made, outputs))
-    made = peers.tensorflow_default(case.keras, case.calibration)
+    made = peers.tensorflow_default(case.source, case.calibration)
     if made is not None:
         outputs = peers.run_bytes(made, case.evaluation, softmax=False)
         entries.append(Entry("TFLiteConverter default int8", "litert", made, outputs))

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.harness import models
 from bench.harness.document import Document, Row, make_document, write_document
+from bench.harness.tiles import refuse_tiles
 from converter.verify import verify
 
 REFERENCE_SIZE = 1.2
@@ -18,6 +19,7 @@ def run() -> Document:
     """Build the anomaly detector twice and the digits once; verify the published."""
     if not models.are_here():
         return make_document("convert_quality", [Row(models.ABSENT, 0.0, "-")])
+    refuse_tiles()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows = [*_anomaly(folder), *_digits(folder), *_published(folder)]

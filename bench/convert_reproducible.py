@@ -76,13 +76,14 @@ def _kernels(name: str) -> Row:
     for kernels in (Kernels.BUILTIN, Kernels.REFERENCE):
         work = LitertQuantizer(model, kernels)
         work.calibrate(ArrayFrames(frames[:64]))
-        for one in work.recipes():
-            if one.scheme == "static":
+        refined = [work.refine(one) for one in work.recipes() if one.per_channel]
+        for one in [*work.recipes(), *refined]:
+            if one is not None and one.scheme in {"static", "dynamic"}:
                 found = hashlib.sha256(work.make(one).content).hexdigest()
                 digests.setdefault(one.id, set()).add(found)
     most = max(digests.values(), key=len)
     return _same(
-        f"{name}: {len(digests)} static candidates, ranges of 2 kernel sets", most
+        f"{name}: {len(digests)} int8 candidates, ranges of 2 kernel sets", most
     )
 
 

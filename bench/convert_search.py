@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.harness import models, peers
 from bench.harness.document import Document, Row, make_document, write_document
+from bench.harness.tiles import refuse_tiles
 from converter.measure import time_in_turns
 from converter.runtimes import open_engine
 from edge_contract.bundle import Bundle
@@ -20,6 +21,7 @@ def run() -> Document:
     """Search, then measure the choice and ai-edge-quantizer's own static recipe."""
     if not models.are_here():
         return make_document("convert_search", [Row(models.ABSENT, 0.0, "-")])
+    refuse_tiles()
     source = models.TINY / "vww" / "vww_96_float.tflite"
     calibration = models.person_frames(FRAMES, seed=1)
     validation = models.person_frames(FRAMES, seed=2)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from converter import vectors
-from converter.candidate import PlainQuantizer, Quantizer
+from converter.candidate import Candidate, Quantizer, Recipe
 from converter.choose import Figures
 from converter.decide import Decision, Goldens, Rules, decide
 from converter.errors import ConvertError
@@ -23,8 +23,8 @@ from converter.measure import (
     measure_latency,
     measure_ram,
 )
-from converter.model import FloatModel
 from converter.outputs import PostSteps
+from converter.quantizers import open_quantizer
 from converter.request import BuildRequest
 from converter.search import Limits, Outcome, Trial, run_search
 from converter.tensors import Float32
@@ -87,7 +87,7 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         ConvertError: No choice holds; see ``decide``.
     """
     start = time.monotonic()
-    quantizers = [_quantizer(one) for one in inputs.models]
+    quantizers = [open_quantizer(one) for one in inputs.models]
     first = quantizers[0]
     yardstick = Yardstick(
         first.make(first.recipes()[0]),
@@ -97,6 +97,7 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         truth=inputs.truth,
         clusters=inputs.clusters,
     )
+    yardstick.measure(yardstick.base)  # a metric that fails, fails before the search
     outcomes = [
         _searched(request, inputs, one, yardstick, progress, start)
         for one in quantizers
@@ -134,18 +135,6 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         seconds,
         any(one.is_cut_short for one in outcomes),
     )
-
-
-def _quantizer(model: FloatModel) -> Quantizer:
-    if model.runtime == "onnxruntime":
-        from converter.ort.quantizer import OnnxQuantizer
-
-        return OnnxQuantizer(model)
-    if model.runtime == "reference":
-        return PlainQuantizer(model)
-    from converter.litert.quantizer import LitertQuantizer
-
-    return LitertQuantizer(model)
 
 
 def _searched(
@@ -191,15 +180,29 @@ def _measured(
             found.quality[one.candidate.id] = yardstick.measure(one.candidate)
         except ConvertError as error:
             found.drop(one.candidate.id, error.message)
-    progress(f"measuring latency of {len(found.trials)} candidates in turns")
     candidates = [one.candidate for one in found.trials]
-    found.latency.update(measure_latency(candidates, probe))
+    found.latency.update(_latencies(candidates, probe, progress))
     if request.objective == "ram":
         for candidate in candidates:
             progress(f"measuring memory: {candidate.id}")
             used = measure_ram(candidate, inputs.model.input.shape)
             found.ram[candidate.id] = used
     return found
+
+
+def _latencies(
+    candidates: Sequence[Candidate], probe: Float32, progress: Progress
+) -> dict[str, Latency]:
+    """Time one candidate of each arithmetic: what differs in values only takes alike.
+
+    Timed apart, noise of the host would choose between them, not quality.
+    """
+    timed: dict[Recipe, Candidate] = {}
+    for one in candidates:
+        timed.setdefault(one.recipe.arithmetic, one)
+    progress(f"measuring latency of {len(timed)} kinds of candidates in turns")
+    times = measure_latency(list(timed.values()), probe)
+    return {one.id: times[timed[one.recipe.arithmetic].id] for one in candidates}
 
 
 def _figures(

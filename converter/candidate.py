@@ -6,7 +6,7 @@ Owns the values and the seam ``Quantizer``, one implementation a runtime
 ``choose``'s matter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from converter.model import FloatModel, Runtime
@@ -36,6 +36,8 @@ class Recipe:
         per_channel: Weights have a scale a channel, else one a tensor.
         unsigned: Activations are uint8, else int8 (ONNX Runtime: U8S8, S8S8).
         reduce_range: Weights have 7 bits (x86 without VNNI saturates at 8).
+        is_equalised: Channels are evened out between layers first.
+        is_corrected: Biases take back what rounding shifts in the mean.
         kept_float: Operators that stay float, by the name of their output tensor,
             sorted.
     """
@@ -46,6 +48,8 @@ class Recipe:
     per_channel: bool = True
     unsigned: bool = False
     reduce_range: bool = False
+    is_equalised: bool = False
+    is_corrected: bool = False
     kept_float: tuple[str, ...] = ()
 
     @property
@@ -64,9 +68,22 @@ class Recipe:
             parts.append("u8")
         if self.reduce_range:
             parts.append("rr")
+        if self.is_equalised:
+            parts.append("eq")
+        if self.is_corrected:
+            parts.append("bc")
         if self.kept_float:
             parts.append(f"f{len(self.kept_float)}")
         return "-".join(parts)
+
+    @property
+    def arithmetic(self) -> "Recipe":
+        """What decides how long it takes: the recipe without what changes values only.
+
+        >>> Recipe("litert", "static", "mse", is_corrected=True).arithmetic.id
+        'litert-static-channel'
+        """
+        return replace(self, ranges=None, is_equalised=False, is_corrected=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +120,23 @@ class Candidate:
         return _DTYPES[self.recipe.scheme]
 
 
+@dataclass(frozen=True)
+class Part:
+    """An operator in a model file.
+
+    Attributes:
+        key: What it is called in every variant of a model.
+        name: Of its output tensor.
+        type: As the file's schema calls it.
+        stored_bytes: Of the weights that it stores.
+    """
+
+    key: str
+    name: str
+    type: str
+    stored_bytes: int
+
+
 class Quantizer(Protocol):
     """Makes candidates of one float model for one runtime.
 
@@ -118,6 +152,12 @@ class Quantizer(Protocol):
 
     def recipes(self) -> tuple[Recipe, ...]:
         """Return the global recipes, float32 first, then in the order to try them."""
+
+    def refine(self, recipe: Recipe) -> Recipe | None:
+        """Return a recipe that may do better at no cost on a device, if there is one.
+
+        It takes longer to make, so that only the best candidates are refined.
+        """
 
     def calibrate(self, frames: Frames) -> None:
         """Learn activation ranges; memory does not grow with the number of frames.

@@ -2,28 +2,23 @@
 """What quantization does to each operator: ``edge-convert explain``.
 
 Owns the figures of an operator and why it is float. The recipe explained is static int8
-with the ranges that follow float best on the data. LiteRT only.
+with the ranges that follow float best on the data.
 """
 
-import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from ai_edge_litert.tools import flatbuffer_utils
 
-from converter.candidate import Candidate, Recipe
-from converter.errors import ConvertQuantizeError
-from converter.litert.normalise import operator_name
-from converter.litert.parts import stored_bytes, time_operators
-from converter.litert.quantizer import LitertQuantizer
+from converter.candidate import Quantizer, Recipe
+from converter.errors import ConvertModelError, ConvertQuantizeError
 from converter.measure import sqnr_of
 from converter.model import FloatModel
+from converter.quantizers import open_quantizer, read_parts, time_parts
 from converter.runtimes import open_engine
 from converter.tensors import Float32, Frames
 
 PROBE: Final = 32
-_RANGES: Final = ("p99.99", "minmax", "mse", "p99.9")
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,8 @@ class OperatorReport:
         only_db: SQNR of the output with this operator alone quantized.
         all_but_db: SQNR with this operator alone float.
         gain_db: What reverting it buys: ``all_but_db`` less the variant's own SQNR.
-        microseconds: Alone, on this host, or None where it cannot run alone.
+        microseconds: On this host, or None where it cannot be told (LiteRT: alone;
+            ONNX Runtime: in whole runs, and None where it was fused into another).
         bytes: Of what it stores, in the variant.
         why_float: Empty where it is int8.
     """
@@ -70,104 +66,81 @@ def explain(model: FloatModel, frames: Frames) -> Explanation:
     """Quantize, and say what each operator does to the output.
 
     Args:
-        model: A normalised LiteRT model.
+        model: A normalised model.
         frames: Calibration frames; the first, evenly spaced 32 are the probe.
 
     Raises:
         ConvertQuantizeError: Nothing of the model can be quantized.
     """
-    quantizer = LitertQuantizer(model)
+    quantizer = open_quantizer(model)
     quantizer.calibrate(frames)
     count = min(len(frames), PROBE)
     probe = frames.take(np.linspace(0, len(frames) - 1, count).astype(np.int64))
-    expected = open_engine("litert", model.content).run(probe)
-
-    def score(recipe: Recipe) -> float:
-        content = quantizer.make(recipe).content
-        return sqnr_of(open_engine("litert", content).run(probe), expected)
-
-    tried = {Recipe("litert", "static", one): 0.0 for one in _RANGES}
-    tried = {one: score(one) for one in tried}
+    scale = _Scale(quantizer, probe)
+    tried: dict[Recipe, float] = {}
+    for one in quantizer.recipes():
+        if one.scheme == "static" and one.per_channel:
+            found = scale.sqnr_db(one)
+            tried |= {} if found is None else {one: found}
+    if not tried:
+        msg = "explain: no operator of this model can be quantized"
+        raise ConvertQuantizeError(msg, next_step="build it; float is all it has")
     best = max(tried, key=lambda one: tried[one])
-    return Explanation(
-        best.id,
-        tried[best],
-        tuple(_reports(quantizer, best, tried[best], (probe, expected))),
-    )
+    reports = _reports(quantizer, best, tried[best], scale)
+    return Explanation(best.id, tried[best], tuple(reports))
+
+
+class _Scale:
+    """Weighs recipes of one model on the probe frames."""
+
+    def __init__(self, quantizer: Quantizer, probe: Float32) -> None:
+        self._quantizer = quantizer
+        self._probe = probe
+        model = quantizer.model
+        self._expected = open_engine(model.runtime, model.content).run(probe)
+
+    def sqnr_db(self, recipe: Recipe) -> float | None:
+        """Return a recipe's SQNR against float, or None where it cannot be made."""
+        try:
+            made = self._quantizer.make(recipe)
+            outputs = open_engine(made.runtime, made.content).run(self._probe)
+        except (ConvertQuantizeError, ConvertModelError):
+            return None
+        return sqnr_of(outputs, self._expected)
 
 
 def _reports(
-    quantizer: LitertQuantizer,
-    recipe: Recipe,
-    sqnr_db: float,
-    probe: tuple[Float32, Float32],
+    quantizer: Quantizer, recipe: Recipe, sqnr_db: float, scale: _Scale
 ) -> list[OperatorReport]:
     made = quantizer.make(recipe)
-    times = dict(_times(made))
-    source: Any = flatbuffer_utils.read_model_from_bytearray(
-        bytearray(quantizer.model.content)
-    )
-    variant: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(made.content))
-    sizes = {name: stored_bytes(variant, one) for name, one in _operators(variant)}
-    reports = []
-    for name, one in _operators(source):
-        is_int8 = name in quantizer.operators
-        effects = _effects(quantizer, recipe, name, probe) if is_int8 else (None, None)
-        all_but = effects[1]
-        code = source.operatorCodes[one.opcodeIndex].builtinCode
+    runtime = quantizer.model.runtime
+    times = time_parts(runtime, made.content)
+    sizes = {one.key: one.stored_bytes for one in read_parts(runtime, made.content)}
+    operators = quantizer.operators
+    reports: list[OperatorReport] = []
+    for one in read_parts(runtime, quantizer.model.content):
+        is_int8 = one.name in operators
+        if one.key not in sizes and reports:  # part of the operator before it
+            is_int8 = reports[-1].dtype == "int8"
+        only, all_but = None, None
+        if one.name in operators:
+            others = tuple(sorted(name for name in operators if name != one.name))
+            only = scale.sqnr_db(replace(recipe, kept_float=others))
+            all_but = scale.sqnr_db(replace(recipe, kept_float=(one.name,)))
         reports.append(
             OperatorReport(
-                name=name,
-                type=operator_name(code),
+                name=one.name,
+                type=one.type,
                 dtype="int8" if is_int8 else "float32",
-                only_db=effects[0],
+                only_db=only,
                 all_but_db=all_but,
                 gain_db=None if all_but is None else all_but - sqnr_db,
-                microseconds=times.get(name),
-                bytes=sizes.get(name, 0),
-                why_float="" if is_int8 else "the quantizer does not cover it",
+                microseconds=times.get(one.key),
+                bytes=sizes.get(one.key, 0),
+                why_float="" if is_int8 else f"the quantizer does not cover {one.type}",
             )
         )
     return reports
-
-
-def _effects(
-    quantizer: LitertQuantizer,
-    recipe: Recipe,
-    name: str,
-    probe: tuple[Float32, Float32],
-) -> tuple[float | None, float | None]:
-    others = tuple(sorted(one for one in quantizer.operators if one != name))
-    found: list[float | None] = []
-    for kept in (others, (name,)):
-        try:
-            made = quantizer.make(replace(recipe, kept_float=kept))
-        except ConvertQuantizeError:
-            found.append(None)
-            continue
-        outputs = open_engine("litert", made.content).run(probe[0])
-        found.append(sqnr_of(outputs, probe[1]))
-    return found[0], found[1]
-
-
-def _times(made: Candidate) -> list[tuple[str, float]]:
-    model: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(made.content))
-    names = [name for name, _ in _operators(model)]
-    timed = zip(names, time_operators(made.content), strict=True)
-    return [(name, one) for name, one in timed if not math.isnan(one)]
-
-
-def _operators(model: Any) -> list[tuple[str, Any]]:
-    graph = model.subgraphs[0]
-    return [
-        (
-            graph.tensors[one.outputs[0]]
-            .name.decode(errors="replace")
-            .removesuffix("_quantized"),
-            one,
-        )
-        for one in graph.operators
-    ]
 
 
 def format_explanation(found: Explanation) -> str:
@@ -185,7 +158,7 @@ def format_explanation(found: Explanation) -> str:
         lines.append(f"{cells}  {one.name.rsplit(';', 1)[-1][-40:]}{why}")
     lines.append(
         "alone: SQNR with only this operator int8, in dB; revert: what float for it"
-        " buys; µs of the operator cut out and run alone on this host"
+        " buys; µs on this host (LiteRT: cut out and alone; ONNX Runtime: its profile)"
     )
     return "\n".join(lines)
 

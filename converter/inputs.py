@@ -6,7 +6,7 @@ which task, metric and names apply. Nothing is quantized yet; see ``assess``.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from converter.profiles import DEFAULT, DeviceProfile, load_profile
 from converter.request import BuildRequest
 from converter.runtimes import open_engine
 from converter.tensors import Float32, Frames, Int64
-from edge_contract.steps import check_pre
 
 Progress = Callable[[str], None]
 _TASK_FRAMES = 256
@@ -127,7 +126,8 @@ def load_inputs(request: BuildRequest, progress: Progress) -> Inputs:
             parity=parity,
             framework=source.framework,
             toolchain=dict(source.toolchain),
-            warnings=_warnings(calibration, validation, surveys, rule, meaning)
+            warnings=_absences(absent)
+            + _warnings(calibration, validation, surveys, rule, meaning)
             + tuple(
                 lint.warn_constant(
                     calibration.source, features, calibration.rows().values
@@ -144,15 +144,14 @@ def _asked(
 
 
 def _frame_rule(request: BuildRequest, model: FloatModel) -> FrameRule:
-    rule = frame_rule(
+    return frame_rule(
         model.input,
         request.observe,
         request.hop,
-        scale=request.scale,
+        pre=request.pre,
         input_range=request.input_range,
+        value_range=request.value_range,
     )
-    check_pre(rule.pre)
-    return rule
 
 
 def _checked(
@@ -174,12 +173,13 @@ def _meaning(
     has_classes = labels is not None and labels.dtype.kind == "i"
     has_classes = has_classes or bool(request.labels or data.label_names)
     engine = open_engine(model.runtime, model.content)
-    return outputs.find_meaning(
+    found = outputs.find_meaning(
         model,
         engine.run(_head(data.frames)),
         asked=request.task,
         has_classes=has_classes,
     )
+    return replace(found, post=found.post + request.post)
 
 
 def _head(frames: Frames) -> Float32:
@@ -199,6 +199,19 @@ def _metric(
         msg = f"{validation.source}: --metric {name} needs labels 'y', found none"
         raise ConvertDataError(msg, next_step="add them, or use --metric agreement")
     return metric
+
+
+def _absences(absent: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which runtimes of the devices get nothing, and why.
+
+    The reference runtime is for other models than networks: that it does not run one
+    is no news.
+    """
+    return tuple(
+        f"no variant for {name}: {why}"
+        for name, why in absent.items()
+        if name != "reference"
+    )
 
 
 def _warnings(

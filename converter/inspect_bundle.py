@@ -72,6 +72,8 @@ def inspect_bundle(path: Path, trusted: Sequence[bytes]) -> dict[str, Any]:
                 "shape": list(manifest.output.shape),
                 "labels": list(manifest.output.labels),
             },
+            "frame_shape": list(manifest.frame_shape),
+            "pre": [dict(one) for one in manifest.pre],
             "post": [dict(one) for one in manifest.post],
             "variants": [
                 {
@@ -103,8 +105,10 @@ def format_inspection(found: dict[str, Any]) -> str:
         f"{found['name']}: release {found['digest']}",
         f"  signature   {found['signature']}",
         f"  input       {given['name']} {given['shape']} {given['dtype']}{hop}",
+        *(f"  before      {_step(one)}" for one in found["pre"]),
         f"  observes    {found['observe']}: {', '.join(given['features'])}",
         f"  output      {target['name']} {target['shape']}: {labels}",
+        *(f"  after       {_step(one)}" for one in found["post"]),
         f"  reference   {found['ref_id']}, {unit}",
         f"  golden      {found['golden_vectors']} vectors",
     ]
@@ -119,3 +123,9 @@ def format_inspection(found: dict[str, Any]) -> str:
         )
     lines += [f"  metrics     {name}: {one}" for name, one in found["metrics"].items()]
     return "\n".join(lines)
+
+
+def _step(step: dict[str, str]) -> str:
+    """Return a step as ``--pre`` and ``--post`` take it."""
+    pairs = [f"{name}={value}" for name, value in step.items() if name != "step"]
+    return " ".join([step["step"], *pairs])

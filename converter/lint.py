@@ -109,13 +109,20 @@ def check_range(
             msg = f"{data.source}: expected inputs from {low:g} to {high:g}"
             msg += f" (--input-range), found {found.low:g} to {found.high:g}"
             raise ConvertDataError(msg, next_step="scale them as in training: --scale")
-    factors = [abs(float(one["factor"])) for one in rule.pre]
-    if factors and factors[0] <= 1 / 100 and found.high - found.low <= 2 * factors[0]:
-        msg = f"{data.source}: --scale {factors[0]:.3g} is declared, but the data"
-        msg += f" spans only {(found.high - found.low) / factors[0]:.3g} before it"
+    factor = _lone_factor(rule)
+    if factor <= 1 / 100 and found.high - found.low <= 2 * factor:
+        msg = f"{data.source}: --scale {factor:.3g} is declared, but the data"
+        msg += f" spans only {(found.high - found.low) / factor:.3g} before it"
         raise ConvertDataError(
             msg, next_step="it is scaled already: leave --scale out, or give raw values"
         )
+
+
+def _lone_factor(rule: FrameRule) -> float:
+    """Return what values are multiplied by; 1 where another step changes them too."""
+    changing = [one for one in rule.pre if one["step"] != "resize"]
+    is_lone = len(changing) == 1 and changing[0]["step"] == "scale"
+    return abs(float(changing[0]["factor"])) if is_lone else 1.0
 
 
 def warnings_of(

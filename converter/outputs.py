@@ -32,7 +32,7 @@ class Meaning:
 
     Attributes:
         task: ``classification`` or ``regression``.
-        post: Steps from raw outputs to class probabilities.
+        post: Steps from raw outputs to class probabilities, then those to a decision.
         classes: How many; 0 for regression.
     """
 

@@ -109,6 +109,8 @@ def recipe_document(recipe: Recipe) -> dict[str, Any]:
         "per_channel": recipe.per_channel,
         "unsigned": recipe.unsigned,
         "reduce_range": recipe.reduce_range,
+        "is_equalised": recipe.is_equalised,
+        "is_corrected": recipe.is_corrected,
         "kept_float": list(recipe.kept_float),
     }
 

@@ -32,8 +32,11 @@ class BuildRequest:
         task: None infers it from the output and the labels.
         hop: New rows between two frames of a series.
         group: The field that says what one device sees.
-        scale: Factor and offset applied before the model; None for none.
-        input_range: What the data must lie in after scaling; None for no rule.
+        pre: Steps before the model.
+        post: Steps after what is observed of its outputs.
+        input_range: What the data must lie in after these steps; None for no rule.
+        value_range: Black and white of an image as a source delivers it, or the full
+            scale of audio; None infers it from the steps.
         labels: Names of the classes.
         features: Names of the observed features.
         name: The model's name; the file's stem when None.
@@ -56,8 +59,10 @@ class BuildRequest:
     task: Task | None = None
     hop: int | None = None
     group: str | None = None
-    scale: tuple[str, str] | None = None
+    pre: tuple[dict[str, str], ...] = ()
+    post: tuple[dict[str, str], ...] = ()
     input_range: tuple[float, float] | None = None
+    value_range: tuple[float, float] | None = None
     labels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     name: str | None = None

@@ -26,6 +26,7 @@ from converter.measure import sqnr_of
 from converter.metrics.paired import Paired, drop_upper_bound
 from converter.tensors import Float32
 from edge_contract.bundle import Bundle
+from edge_contract.steps import observed_steps
 
 Severity = Literal["error", "warning"]
 MIN_INPUTS: Final = 64
@@ -262,8 +263,9 @@ def _open_bundle(path: Path, stack: ExitStack) -> list[Runnable]:
         msg = f"{path}: cannot be read: {error.strerror}"
         raise ConvertUsageError(msg, next_step="check the path") from error
     manifest = bundle.manifest
-    if manifest.post:
-        msg = f"{path}: its variants end before {manifest.post[0]['step']};"
+    steps = observed_steps(manifest.post)
+    if steps:
+        msg = f"{path}: its variants end before {steps[0]['step']};"
         raise ConvertUsageError(
             f"{msg} the build has compared them with their source",
             next_step="verify a model file, or see `edge-convert inspect`",

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may be spoken to: the server of the enrolment, by its pinned certificate.
 
-Owns the rule that plain connections are for loopback only, the pinned TLS context, and
+Owns that plain connections are for loopback only, the pinned TLS context, and
 HTTP requests: no redirects, no retries, no compression. urllib3 is imported only when a
 request object is made: the resident agent never loads it.
 """
 
 import hashlib
 import hmac
-import ipaddress
 import ssl
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from edge_agent.addresses import is_loopback
 from edge_agent.errors import LinkError
 from edge_contract.enrolment import Enrolment
 
@@ -20,20 +21,26 @@ if TYPE_CHECKING:
     import urllib3
 
 SOCKET_SECONDS: Final = 30.0
+MAX_SECRET: Final = 4096
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether ``host`` names this machine and nothing else.
+def read_secret(path: Path) -> str:
+    """Return the text of a file that holds a password or a token and nothing else.
 
-    >>> is_loopback("127.0.0.1"), is_loopback("10.0.0.1")
-    (True, False)
+    Raises:
+        LinkError: It cannot be read, or holds another thing.
     """
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected a file with a secret, found: {error}"
+        raise LinkError(
+            msg, next_step="write it, readable by the agent alone"
+        ) from error
+    if not text or len(text) > MAX_SECRET or not text.isprintable():
+        msg = f"{path}: expected one line of up to {MAX_SECRET} characters"
+        raise LinkError(msg, next_step="write the secret and nothing else")
+    return text
 
 
 class PinnedSocket(ssl.SSLSocket):

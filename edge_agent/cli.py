@@ -14,15 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 import edge_agent
 from edge_agent.clock import SystemClock
-from edge_agent.config import AgentConfig, FileSourceConfig, Layers
+from edge_agent.config import AgentConfig, Duration, FileSourceConfig, Layers
 from edge_agent.config.environment import read_variable
 from edge_agent.config.layers import CONFIG_VARIABLE
 from edge_agent.errors import SourceError
-from edge_agent.flow import Float32
+from edge_agent.flow import Result
 from edge_agent.logs import set_up_logging
 from edge_agent.verbs.answer import Answer
 from edge_contract.errors import EXIT_FAILED, ConfigError, EdgeError
@@ -151,6 +149,9 @@ def _add_models(verbs: _Verbs) -> None:
     batch.add_argument(
         *("-o", "--output"), type=Path, required=True, help=".sqlite or .parquet"
     )
+    text = "run a bundle over a recording as the daemon would, without a fleet"
+    example = "watch.bundle --input recordings.npz"
+    _add_replay(verbs.add("replay", _replay, text, example=example))
     text, example = "measure the serving model here", "--config agent.yaml --slot main"
     bench = verbs.add("bench", _bench, text, example=example)
     bench.add_argument("--slot", help=_SLOT)
@@ -177,6 +178,16 @@ def _add_fleet(verbs: _Verbs) -> None:
     upload.add_argument("--request", required=True, help="the server's request")
     upload.add_argument("--slot", help=_SLOT)
     upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
+
+
+def _add_replay(verb: argparse.ArgumentParser) -> None:
+    _add_bundle(verb)
+    add = verb.add_argument
+    add("--input", type=Path, required=True, help=".npz, .csv or .parquet file")
+    add("--sample-rate-hz", type=float, default=50.0, help="rows a second; 50")
+    add("--window", type=_duration, default="5m", help="of event time; 5m")
+    add("--order", choices=("interleaved", "sequential"), default="interleaved")
+    add("--summary", action="store_true", help="leave the single results out")
 
 
 def _add_selftest(verb: argparse.ArgumentParser) -> None:
@@ -252,6 +263,7 @@ def _import(arguments: Arguments) -> int:
 
 def _infer(arguments: Arguments) -> int:
     from edge_agent.runtime.model import load
+    from edge_agent.verbs.infer import infer
 
     model = load(
         arguments.bundle,
@@ -260,29 +272,12 @@ def _infer(arguments: Arguments) -> int:
         device_profile=arguments.device_profile,
         state_dir=_find_state_dir(arguments),
     )
-    frames = _load_frames(arguments.input, model.manifest.input.shape[1:])
-    outputs = [model.infer(one) for one in frames]
-    results = [_describe_output(model.labels, one) for one in outputs]
-    document = {
-        "model": model.manifest.name,
-        "digest": model.digest,
-        "variant": model.variant.id,
-        "results": results,
-    }
-    lines = [
-        f"{number}: {one['label']} {max(one['output']):.3f}"
-        if "label" in one
-        else f"{number}: {' '.join(f'{value:.6g}' for value in one['output'])}"
-        for number, one in enumerate(results)
-    ]
-    _answer(arguments, document, "\n".join(lines))
-    return 0
+    return _print(arguments, infer(model, arguments.input))
 
 
 def _batch(arguments: Arguments) -> int:
-    from edge_agent.batch.run import Job, run_batch
-    from edge_agent.batch.table import Form
     from edge_agent.runtime.model import load
+    from edge_agent.verbs.batch import compute
 
     model = load(
         arguments.bundle,
@@ -292,29 +287,14 @@ def _batch(arguments: Arguments) -> int:
         device_profile=arguments.device_profile,
         state_dir=_find_state_dir(arguments),
     )
-    manifest = model.manifest
-    job = Job(
-        arguments.input,
-        Form(manifest.input.shape[1:], manifest.input.features, arguments.key),
-        (manifest.name, model.digest, model.variant.id),
-        json.dumps(model.labels),
-    )
-    outcome = run_batch(
-        job,
+    answer = compute(
         model,
+        arguments.input,
+        arguments.key,
         arguments.output,
-        clock_us=SystemClock().monotonic_us,
-        report=lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
+        lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
     )
-    document = {
-        "output": str(arguments.output),
-        "model": manifest.name,
-        "digest": model.digest,
-        **asdict(outcome),
-    }
-    text = f"{arguments.output}: {outcome.rows} rows, {outcome.failed} without output"
-    _answer(arguments, document, text)
-    return 0
+    return _print(arguments, answer)
 
 
 def _find_state_dir(arguments: Arguments) -> Path | None:
@@ -324,12 +304,45 @@ def _find_state_dir(arguments: Arguments) -> Path | None:
     return _configure(arguments).state_dir
 
 
-def _describe_output(labels: Sequence[str], output: Float32) -> dict[str, Any]:
-    described: dict[str, Any] = {"output": [round(float(one), 6) for one in output]}
-    if labels:
-        described["label_index"] = int(output.argmax())
-        described["label"] = labels[int(output.argmax())]
-    return described
+def _replay(arguments: Arguments) -> int:
+    from edge_agent.runtime.model import load
+    from edge_agent.sinks.lines import describe_result
+    from edge_agent.verbs import replay
+
+    model = load(
+        arguments.bundle,
+        trust=arguments.trust,
+        allow_unsigned=arguments.allow_unsigned,
+        device_profile=arguments.device_profile,
+        state_dir=_find_state_dir(arguments),
+    )
+    results: list[dict[str, Any]] = []
+
+    def hear(result: Result) -> None:
+        if arguments.summary:
+            return
+        if arguments.json:
+            results.append(describe_result(result))
+        else:
+            print(replay.format_result(result))
+
+    request = replay.ReplayRequest(
+        path=arguments.input,
+        sample_rate_hz=arguments.sample_rate_hz,
+        window_us=arguments.window.us,
+        order=arguments.order,
+    )
+    report = replay.run_replay(model, request, SystemClock(), hear)
+    document = {**report.to_json(), "results": results}
+    _answer(arguments, document, replay.format_replay(report))
+    return 0
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _enrol(arguments: Arguments) -> int:
@@ -439,27 +452,6 @@ def _fraction(text: str) -> float:
     except ValueError as error:
         msg = f"--fraction: expected a number above 0 and up to 1, found {text!r}"
         raise SourceError(msg) from error
-
-
-def _load_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Read one frame, or several, from an array file."""
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.lib.npyio.NpzFile):
-            found = found["x"]
-        frames = np.asarray(found, dtype=np.float32)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        msg = f"{path}: expected an array x in an .npz or .npy file: {error}"
-        raise SourceError(msg) from error
-    if frames.shape == shape:
-        frames = frames[np.newaxis]
-    if frames.shape[1:] != shape:
-        msg = (
-            f"{path}: expected frames of shape {list(shape)}, "
-            f"found {list(frames.shape)}"
-        )
-        raise SourceError(msg, next_step="save frames [n, ...] under the name x")
-    return frames
 
 
 def _answer(arguments: Arguments, document: Any, text: str) -> None:

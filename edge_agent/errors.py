@@ -7,6 +7,8 @@
         * ModelError - a release cannot serve here
         * SourceError - a source cannot be opened or read
         * SinkError - a sink cannot be opened or written
+            * SinkRefusedError - a sink will never take these results
+        * PluginError - a source or sink of another distribution cannot be had
         * StateError - the state folder holds something that we did not write
         * LockError - another agent uses the state folder
         * NotEnrolledError - the device belongs to no fleet yet
@@ -49,6 +51,18 @@ class SinkError(AgentError):
     """A sink cannot be opened or written."""
 
     code = "agent.sink"
+
+
+class SinkRefusedError(SinkError):
+    """A sink will never take these results, however often it is asked."""
+
+    code = "agent.sink.refused"
+
+
+class PluginError(AgentError):
+    """A source or sink of another distribution is not there, or cannot be imported."""
+
+    code = "agent.plugin"
 
 
 class StateError(AgentError):

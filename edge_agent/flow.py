@@ -7,7 +7,7 @@ Owns the values and the seams (Protocols) between ``sources``, ``runtime``, ``st
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Chunk:
         times_us: int64 [n], event time of each row, microseconds since the epoch.
         is_start: Whether the stream begins here: frames never reach back over it.
         tag: Goes into the ids of the frames that end here, after the row number.
+        id: What the source calls the last frame that ends here, instead.
     """
 
     stream: str
@@ -44,6 +45,7 @@ class Chunk:
     times_us: Int64
     is_start: bool
     tag: str = ""
+    id: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +53,15 @@ class Result:
     """One inference as a sink sees it; ``error`` is None where it succeeded.
 
     Made at every inference: frozen, it would cost a microsecond more.
+
+    Attributes:
+        id: Of the frame, or what who asked calls it.
+        time_us: Event time of its last row, microseconds since the epoch.
+        digest: The release digest.
+        output: float32 [K]; None where it failed.
+        error: What went wrong.
+        stream: As in ``Chunk``; empty for a frame that came by itself.
+        ranked: Names and scores of what was decided on, the highest first.
     """
 
     id: str
@@ -58,6 +69,8 @@ class Result:
     digest: str
     output: Float32 | None
     error: str | None
+    stream: str = ""
+    ranked: tuple[tuple[str, float], ...] = ()
 
 
 class Source(Protocol):
@@ -104,6 +117,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what is buffered, and let go of what the sink holds."""
+
+
+@runtime_checkable
+class Accountable(Protocol):
+    """A source or sink that says in the status how it fares. Any thread may call it."""
+
+    @property
+    def account(self) -> Mapping[str, int | str]:
+        """Counters by name, and under ``problem`` the last thing that went wrong."""
 
 
 class Observer(Protocol):

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args
 from edge_contract.canonical import decode_json, encode_json, sha256_hex
 from edge_contract.errors import CanonicalError, ManifestError
 from edge_contract.profile import ProfileKind
+from edge_contract.steps import source_shape
 
 MAX_MANIFEST_BYTES: Final = 256 * 1024
 FORMAT: Final = 1
@@ -22,6 +23,8 @@ Runtime = Literal["litert", "tflite-runtime", "onnxruntime", "reference"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_DIMENSION = 2**24
+_MAX_TEXT: Final = 256
+_MAX_STEP_TEXT: Final = 8192  # a number for each of 512 channels
 _DEFAULTS: Final = {"pre": (), "value_range": ("0", "1")}
 
 
@@ -73,7 +76,8 @@ class Manifest:
         name: The model's name, stable over releases.
         task: ``classification``, or ``regression`` for any real-valued output.
         observe: What a row of statistics is; the reference profile's kind.
-        post: Steps of ``edge_contract.steps`` after the model.
+        post: Steps of ``edge_contract.steps`` after the model: first those to what is
+            observed, then those from there to a decision.
         variants: In the order of preference where a device profile names none.
         selected: Device profile to variant id; ``default`` is always there.
         profile_file: Digest of the reference profile.
@@ -117,6 +121,15 @@ class Manifest:
     def digest(self) -> str:
         """The release digest, 64 hex digits."""
         return sha256_hex(self.encoded)
+
+    @cached_property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of a frame as a source delivers it, without the batch.
+
+        Raises:
+            StepError: The steps before the model do not lead to its input.
+        """
+        return source_shape(self.pre, self.input.shape[1:])
 
     def variant(self, variant_id: str) -> Variant:
         """Return the variant with this id.
@@ -187,7 +200,7 @@ def _from_wire(wire: Any) -> Manifest:
             _text(target["dtype"]),
             tuple(_text(one) for one in _list(target["labels"])),
         ),
-        post=tuple(_texts(one) for one in _list(wire["post"])),
+        post=tuple(_step(one) for one in _list(wire["post"])),
         variants=tuple(_variant(one) for one in _list(wire["variants"])),
         selected=_texts(wire["selected"]),
         profile_file=_digest(wire["profile_file"]),
@@ -196,7 +209,7 @@ def _from_wire(wire: Any) -> Manifest:
         files={_digest(name): _positive(size) for name, size in wire["files"].items()},
         lineage=dict(wire["lineage"]),
         metrics=dict(wire["metrics"]),
-        pre=tuple(_texts(one) for one in _list(wire.get("pre", []))),
+        pre=tuple(_step(one) for one in _list(wire.get("pre", []))),
         value_range=_range(wire.get("value_range", ["0", "1"])),
     )
 
@@ -245,8 +258,8 @@ def _check(manifest: Manifest) -> None:
         raise ManifestError(msg)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 256:
+def _text(value: Any, most: int = _MAX_TEXT) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= most:
         msg = f"expected a text, found {value!r}"
         raise ValueError(msg)
     return value
@@ -254,6 +267,10 @@ def _text(value: Any) -> str:
 
 def _texts(value: Any) -> dict[str, str]:
     return {_text(key): _text(one) for key, one in value.items()}
+
+
+def _step(value: Any) -> dict[str, str]:
+    return {_text(key): _text(one, _MAX_STEP_TEXT) for key, one in value.items()}
 
 
 def _list(value: Any) -> list[Any]:

@@ -8,9 +8,12 @@ import os
 import platform
 from pathlib import Path
 
+from bench.harness.tiles import are_refused
+
 
 def describe_machine() -> dict[str, str]:
     """The facts of this machine that a reader of a figure needs."""
+    tiles = {"AMX": "refused (no device has it)"} if are_refused() else {}
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": read_processor(),
@@ -18,6 +21,7 @@ def describe_machine() -> dict[str, str]:
         "memory": f"{memory_bytes / 2**30:.1f} GiB",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
+        **tiles,
     }
 
 

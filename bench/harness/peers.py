@@ -33,14 +33,19 @@ _FLOAT_IO: list[dict[str, Any]] = [
 ]
 _TENSORFLOW = """
 import sys
+import tempfile
+from pathlib import Path
 import numpy as np
 import tensorflow as tf
+from converter.loaders.tensorflow_worker import Model
 frames = np.load(sys.argv[2])
-model = tf.keras.models.load_model(sys.argv[1], compile=False)
-converter = tf.lite.TFLiteConverter.from_keras_model(model)
-converter.optimizations = [tf.lite.Optimize.DEFAULT]
-converter.representative_dataset = lambda: ([one[None]] for one in frames)
-open(sys.argv[3], "wb").write(converter.convert())
+model = Model(Path(sys.argv[1]), "keras")
+with tempfile.TemporaryDirectory() as folder:
+    model._model.export(folder, format="tf_saved_model", verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([one[None]] for one in frames)
+    open(sys.argv[3], "wb").write(converter.convert())
 """
 
 
@@ -85,7 +90,13 @@ def our_dynamic_per_tensor(content: bytes) -> bytes:
 
 
 def tensorflow_default(model: Path, frames: Float32) -> bytes | None:
-    """Return TFLiteConverter's default int8 of a Keras file; None where it fails."""
+    """Return TFLiteConverter's default int8 of a Keras file; None where it fails.
+
+    Through a SavedModel, with our loader: Keras 3 alone refuses a depthwise layer that
+    Keras 2 wrote.
+    """
+    if model.suffix != ".h5":
+        return None
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         np.save(folder / "x.npy", frames)

@@ -254,7 +254,8 @@ class _CutFrames:
 
     def __iter__(self) -> Iterator[Float32]:
         for block in self._cutter.raw_frames():
-            yield apply_pre(self._cutter.rule.pre, block)
+            given = apply_pre(self._cutter.rule.pre, block)
+            yield given.reshape(len(block), *self._cutter.rule.input.shape[1:])
 
     def take(self, positions: Int64) -> Float32:
         """Return the frames at ``positions``, in one pass."""
@@ -303,7 +304,10 @@ def _labels(
     if not is_target or not np.isfinite(values).all():
         msg = f"{name}: y: expected {count} integers, or finite targets"
         msg += f", found {values.dtype} {list(values.shape)}"
-        raise ConvertDataError(msg, next_step="give one label for each entry of x")
+        step = "give one label for each entry of x"
+        if values.dtype.kind in "US":
+            step = "store the number of the class; names go to --labels"
+        raise ConvertDataError(msg, next_step=step)
     return values.reshape(count, -1).astype(np.float32)
 
 

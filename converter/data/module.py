@@ -86,7 +86,7 @@ class ModuleEntries:
                 yield self._arrays(batch)
         except ConvertDataError:
             raise
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             msg = f"{self.name}: raised {type(error).__name__}: {error}{_place(error)}"
             raise ConvertDataError(msg, next_step="mend the function") from error
 
@@ -115,7 +115,7 @@ def _find(reference: str) -> Callable[[], Iterable[Any]]:
         sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         msg = f"{reference}: cannot be imported: {type(error).__name__}: {error}"
         raise ConvertDataError(msg, next_step="check the module's name") from error
     function = getattr(module, name, None)
@@ -126,6 +126,6 @@ def _find(reference: str) -> Callable[[], Iterable[Any]]:
     return found
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

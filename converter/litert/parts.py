@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One operator of a LiteRT file as a file of its own, to be timed.
+"""The operators of a LiteRT file, and each as a file of its own, to be timed.
 
-Owns cutting it out with its stored tensors. Operators that the runtime fuses cost less
+Owns cutting one out with its stored tensors. Operators that the runtime fuses cost less
 together than apart: the times say where the work is, not what the whole takes.
 """
 
 import copy
+import math
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 
-from converter.litert.normalise import pack
+from converter.candidate import Part
+from converter.litert.normalise import operator_name, pack
 
 _ROUNDS: Final = 9
 _CALLS: Final = 20
+_CONVERSIONS: Final = frozenset({"DEQUANTIZE", "QUANTIZE"})
+_MARK: Final = "_quantized"
 
 
 def time_operators(content: bytes) -> list[float]:
@@ -26,7 +31,7 @@ def time_operators(content: bytes) -> list[float]:
     """
     model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
     runners = [
-        _runner(_cut(model, index))
+        _runner(cut_operator(model, index))
         for index in range(len(model.subgraphs[0].operators))
     ]
     samples: list[list[float]] = [[] for _ in runners]
@@ -37,18 +42,43 @@ def time_operators(content: bytes) -> list[float]:
     return [float(np.median(one)) if one else float("nan") for one in samples]
 
 
-def stored_bytes(model: Any, operator: Any) -> int:
-    """Return the bytes of the tensors that an operator stores."""
+def read_parts(content: bytes) -> tuple[Part, ...]:
+    """Return the operators of a file, without those that only convert to and from int8.
+
+    The quantizer marks the tensor that it puts behind an operator's own; the mark is no
+    part of the key.
+    """
+    model: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    return tuple(part for part, _ in _parts(model) if part.type not in _CONVERSIONS)
+
+
+def time_parts(content: bytes) -> dict[str, float]:
+    """Return microseconds by key; see ``time_operators``."""
+    model: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    times = time_operators(content)
+    return {
+        part.key: times[position]
+        for part, position in _parts(model)
+        if part.type not in _CONVERSIONS and not math.isnan(times[position])
+    }
+
+
+def _parts(model: Any) -> Iterator[tuple[Part, int]]:
     graph = model.subgraphs[0]
-    buffers = [
-        model.buffers[graph.tensors[one].buffer].data
-        for one in operator.inputs
-        if one >= 0
-    ]
-    return sum(len(one) for one in buffers if one is not None)
+    for position, one in enumerate(graph.operators):
+        name = graph.tensors[one.outputs[0]].name.decode(errors="replace")
+        kind = operator_name(model.operatorCodes[one.opcodeIndex].builtinCode)
+        stored = [
+            model.buffers[graph.tensors[index].buffer].data
+            for index in one.inputs
+            if index >= 0
+        ]
+        size = sum(len(data) for data in stored if data is not None)
+        yield Part(name.removesuffix(_MARK), name, kind, size), position
 
 
-def _cut(model: Any, index: int) -> bytes:
+def cut_operator(model: Any, index: int) -> bytes:
+    """Return one operator as a model of its own; its computed inputs are inputs."""
     part = copy.copy(model)
     graph = copy.copy(model.subgraphs[0])
     operator = copy.copy(graph.operators[index])

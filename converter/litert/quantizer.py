@@ -9,6 +9,7 @@ matter. Which variant is chosen is in ``choose``.
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ from ai_edge_quantizer import quantizer
 from ai_edge_quantizer import recipe as recipes
 
 from converter.calibrate import Range, RangeTracker
-from converter.candidate import Candidate, Recipe
+from converter.candidate import Candidate, RangeMethod, Recipe
 from converter.errors import ConvertQuantizeError
+from converter.litert.correct import Means, corrected, float_means
+from converter.litert.equalise import equalised
 from converter.litert.normalise import pack, repair
 from converter.litert.ranges import track_activations
 from converter.litert.versions import set_versions, write_versions
@@ -46,8 +49,8 @@ class LitertQuantizer:
     def __init__(self, model: FloatModel, kernels: Kernels = Kernels.BUILTIN) -> None:
         self.model = model
         self._kernels = kernels
-        self._trackers: Mapping[str, RangeTracker] = {}
-        self._ranges: dict[str | None, Mapping[str, Range]] = {}
+        self._plain = _Calibrated(model, None, kernels)
+        self._equalised: _Calibrated | None = None
 
     @cached_property
     def operators(self) -> tuple[str, ...]:
@@ -77,20 +80,36 @@ class LitertQuantizer:
             for per_channel in (True, False)
             for ranges in ("p99.99", "minmax", "mse", "p99.9")
         ]
+        even = [
+            Recipe("litert", "static", "minmax", is_equalised=True),
+            Recipe("litert", "static", "mse", is_equalised=True),
+            Recipe("litert", "dynamic", is_equalised=True),
+        ]
         return (
             Recipe("litert", "float32"),
             *static[:2],
             Recipe("litert", "dynamic"),
+            *(even if self._equalised is not None else ()),
             Recipe("litert", "dynamic", per_channel=False),
             *static[2:],
             Recipe("litert", "float16"),
             Recipe("litert", "weight-only"),
         )
 
+    def refine(self, recipe: Recipe) -> Recipe | None:
+        """Return the recipe with its biases corrected; see ``Quantizer.refine``."""
+        if recipe.scheme not in {"static", "dynamic"} or recipe.is_corrected:
+            return None
+        return replace(recipe, is_corrected=True)
+
     def calibrate(self, frames: Frames) -> None:
         """Learn activation ranges; see ``Quantizer.calibrate``."""
-        self._trackers = track_activations(self.model, frames, self._kernels)
-        self._ranges = {}
+        self._plain = _Calibrated(self.model, frames, self._kernels)
+        self._equalised = None
+        even = equalised(self.model.content, frames, self._kernels)
+        if even is not None:
+            model = replace(self.model, content=even)
+            self._equalised = _Calibrated(model, frames, self._kernels)
 
     def make(self, recipe: Recipe) -> Candidate:
         """Return the candidate of a recipe; see ``Quantizer.make``."""
@@ -105,17 +124,52 @@ class LitertQuantizer:
             raise ConvertQuantizeError(
                 msg, next_step="keep the float32 variant"
             ) from error
-        return _candidate(recipe, found)
+        made = _candidate(recipe, found)
+        if not recipe.is_corrected:
+            return made
+        means = self._base(recipe).means
+        return replace(made, content=corrected(made.content, means))
+
+    def _base(self, recipe: Recipe) -> "_Calibrated":
+        base = self._equalised if recipe.is_equalised else self._plain
+        if base is None:
+            msg = f"{recipe.id}: no layers of this model can be equalised"
+            raise ConvertQuantizeError(msg, next_step="use the recipe without it")
+        return base
 
     def _quantized(self, recipe: Recipe) -> bytes:
-        work = quantizer.Quantizer(self.model.content)
+        base = self._base(recipe)
+        work = quantizer.Quantizer(base.model.content)
         work.load_quantization_recipe(_entries(recipe))
-        ranges = self._given_ranges(recipe) if recipe.scheme == "static" else None
+        is_static = recipe.scheme == "static"
+        ranges = base.ranges(recipe.ranges or "minmax") if is_static else None
         found = work.quantize(ranges, enable_progress_report=False)
         return bytes(found.quantized_model)
 
-    def _given_ranges(self, recipe: Recipe) -> dict[str, Any]:
-        method = recipe.ranges or "minmax"
+
+class _Calibrated:
+    """A float model and what calibration left of its activations."""
+
+    def __init__(
+        self, model: FloatModel, frames: Frames | None, kernels: Kernels
+    ) -> None:
+        self.model = model
+        self._frames = frames
+        self._trackers: Mapping[str, RangeTracker] = {}
+        self._ranges: dict[RangeMethod, Mapping[str, Range]] = {}
+        if frames is not None:
+            self._trackers = track_activations(model, frames, kernels)
+
+    @cached_property
+    def means(self) -> Means:
+        """Means of activations over some of the frames."""
+        if self._frames is None:
+            msg = "bias correction: no frames were given to calibrate with"
+            raise ConvertQuantizeError(msg, next_step="calibrate first")
+        return float_means(self.model.content, self._frames)
+
+    def ranges(self, method: RangeMethod) -> Entry:
+        """Return ranges as ai-edge-quantizer takes them."""
         if method not in self._ranges:
             self._ranges[method] = {
                 name: one.range(method) for name, one in self._trackers.items()

@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 from converter.litert.probe import probe
-from converter.loaders.reach import Reach
 from converter.model import Runtime
 from converter.runtimes.litert import Kernels, LitertEngine
 from converter.tensors import Float32
@@ -28,7 +27,6 @@ class LitertSource:
         self.toolchain: dict[str, str] = {}
         self._content = path.read_bytes()
         probe(self._content, source=path.name)
-        self._reach = Reach(self._content, "litert", path.name)
 
     def __enter__(self) -> Self:
         return self
@@ -43,11 +41,12 @@ class LitertSource:
 
     def why_not(self, runtime: Runtime) -> str:
         """Return why the model does not reach a runtime; empty where it does."""
-        return self._reach.why_not(runtime)
+        return "" if runtime == "litert" else "a .tflite file is for LiteRT"
 
     def export(self, runtime: Runtime) -> bytes:
-        """Return the file, or what an emitter makes of it."""
-        return self._reach.export(runtime)
+        """Return the file's bytes."""
+        del runtime
+        return self._content
 
     def infer(self, frames: Float32) -> Float32:
         """Run float32 [n, ...] on builtin kernels."""

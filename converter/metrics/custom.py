@@ -45,7 +45,7 @@ class CustomFunction:
         """
         try:
             value = float(self._function(outputs, truth))
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise self._failed("raised", error) from error
         if not math.isfinite(value):
             msg = f"--metric {self._name}: expected a finite number, found {value}"
@@ -60,11 +60,11 @@ class CustomFunction:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise self._failed("cannot be loaded: it raised", error) from error
         return module
 
-    def _failed(self, how: str, error: Exception) -> ConvertMetricError:
+    def _failed(self, how: str, error: BaseException) -> ConvertMetricError:
         frames = traceback.extract_tb(error.__traceback__)
         own = [one for one in frames if Path(one.filename) == self._file]
         at = f" at {self._file.name}:{own[-1].lineno}" if own else ""

@@ -96,6 +96,9 @@ class OnnxQuantizer:
             Recipe(runtime, "dynamic", per_channel=False),
         )
 
+    def refine(self, recipe: Recipe) -> None:
+        """Return None: there is nothing to refine; see ``Quantizer.refine``."""
+
     def calibrate(self, frames: Frames) -> None:
         """Learn activation ranges; see ``Quantizer.calibrate``."""
         proto = copy.deepcopy(self._proto)

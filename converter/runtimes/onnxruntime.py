@@ -6,6 +6,7 @@ without graph optimisations as the plain reference.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,12 +29,16 @@ class OnnxEngine:
     Args:
         content: An ONNX model with one float32 input and its outputs.
         kernels: ``optimised`` or ``plain``.
+        profile: Where the runtime writes how long each node takes; see
+            ``end_profile``.
 
     Raises:
         ConvertModelError: The runtime refuses the model.
     """
 
-    def __init__(self, content: bytes, kernels: str = "optimised") -> None:
+    def __init__(
+        self, content: bytes, kernels: str = "optimised", *, profile: Path | None = None
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -41,6 +46,9 @@ class OnnxEngine:
         options.log_severity_level = _QUIET
         options.graph_optimization_level = _LEVELS[kernels]
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]
@@ -72,6 +80,10 @@ class OnnxEngine:
             msg = f"the runtime fails on an input: {reason}"
             raise ConvertModelError(msg, next_step="check its shape") from error
         return found
+
+    def end_profile(self) -> Path:
+        """Return the file of the profile that was asked for; JSON, a list of events."""
+        return Path(self._session.end_profiling())
 
     def run(self, frames: Float32) -> Float32:
         """Run ``frames`` (float32 [n, ...]) one by one and stack the outputs."""

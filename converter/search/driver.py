@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stages of a search: global recipes, sensitivity of the best, bisected reverts.
+"""The stages of a search: global recipes, refined bests, then reverts of the leader.
 
 Owns their order and when to stop. Candidates that cannot be made are left out with the
 reason; running out of time ends the search with what there is. The choice among the
@@ -8,20 +8,18 @@ trials is ``choose``'s.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from converter.candidate import Candidate, Quantizer, Recipe
 from converter.errors import ConvertModelError, ConvertQuantizeError
 from converter.search.judge import Judge, Limits
-from converter.search.reverts import (
-    Sensitivity,
-    largest_prefix,
-    rank,
-    smallest_prefix,
-)
+from converter.search.reverts import largest_prefix, rank, smallest_prefix
 
-Stage = Literal["float", "global", "reverted"]
+Stage = Literal["float", "global", "refined", "reverted"]
 Progress = Callable[[str], None]
+# Schemes that compute in int8: what is worth refining, and reverting in part.
+_INTEGER: Final = ("static", "dynamic")
+_REFINED: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +38,13 @@ class Outcome:
     Attributes:
         trials: Float first.
         skipped: Recipe id to why it is not among them.
-        sensitivity: Operator to what it does, for the best static candidate.
+        all_but_db: Operator to the SQNR of the leader with it float.
         is_cut_short: Whether time ran out before the last stage ended.
     """
 
     trials: tuple[Trial, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
-    sensitivity: Mapping[str, Sensitivity] = field(default_factory=dict)
+    all_but_db: Mapping[str, float] = field(default_factory=dict)
     is_cut_short: bool = False
 
 
@@ -77,7 +75,7 @@ class _Search:
         self._progress = progress
         self._trials: list[Trial] = []
         self._skipped: dict[str, str] = {}
-        self._sensitivity: dict[str, Sensitivity] = {}
+        self._all_but_db: dict[str, float] = {}
         self._cut_short = False
 
     def run(self) -> Outcome:
@@ -86,22 +84,24 @@ class _Search:
         for recipe in others:
             if self._is_over():
                 break
-            self._progress(f"trying {recipe.id}")
-            self._try(recipe)
-        best = self._best_static()
-        if best is not None and not self._is_over():
-            self._revert(best)
+            self._try(recipe, "global")
+        for scheme in _INTEGER:
+            self._refine(scheme)
+        leader = None if self._is_over() else self._leader()
+        if leader is not None:
+            self._revert(leader)
         return Outcome(
-            tuple(self._trials), self._skipped, self._sensitivity, self._cut_short
+            tuple(self._trials), self._skipped, self._all_but_db, self._cut_short
         )
 
     def _is_over(self) -> bool:
         self._cut_short = self._cut_short or self._limits.is_over
         return self._cut_short
 
-    def _try(self, recipe: Recipe) -> None:
+    def _try(self, recipe: Recipe, stage: Stage) -> None:
+        self._progress(f"trying {recipe.id}")
         try:
-            self._add(self._quantizer.make(recipe), "global")
+            self._add(self._quantizer.make(recipe), stage)
         except (ConvertQuantizeError, ConvertModelError) as error:
             self._skipped[recipe.id] = error.message
 
@@ -113,58 +113,106 @@ class _Search:
         sqnr_db = self._judge.sqnr_db(candidate)
         self._trials.append(Trial(candidate, stage, sqnr_db))
 
-    def _best_static(self) -> Trial | None:
-        static = [
-            one for one in self._trials if one.candidate.recipe.scheme == "static"
-        ]
-        return max(static, key=lambda one: one.sqnr_db, default=None)
+    def _of(self, scheme: str) -> list[Trial]:
+        """Return a scheme's trials, the best first."""
+        found = [one for one in self._trials if one.candidate.recipe.scheme == scheme]
+        return sorted(found, key=lambda one: -one.sqnr_db)
 
-    def _revert(self, best: Trial) -> None:
+    def _refine(self, scheme: str) -> None:
+        for one in self._of(scheme)[:_REFINED]:
+            recipe = self._quantizer.refine(one.candidate.recipe)
+            if recipe is not None and not self._is_over():
+                self._try(recipe, "refined")
+
+    def _leader(self) -> Trial | None:
+        """Return what the choice would take of the best of each scheme.
+
+        That is the most exact of those that cost alike, among those that the metric
+        accepts.
+        """
+        best = [found[0] for scheme in _INTEGER if (found := self._of(scheme))]
+        accepted = [one for one in best if self._judge.is_accepted(one.candidate)]
+        best = accepted or best
+        if not best:
+            return None
+        first = best[0].candidate
+        costs = [
+            1.0,
+            *(self._judge.cost_ratio(one.candidate, first) for one in best[1:]),
+        ]
+        limit = min(costs) * (1 + self._limits.revert_cost)
+        near = [one for one, cost in zip(best, costs, strict=True) if cost <= limit]
+        return max(near, key=lambda one: one.sqnr_db)
+
+    def _revert(self, leader: Trial) -> None:
         """Rank operators by what they do, and add the prefixes that are worth it."""
-        recipe = best.candidate.recipe
+        base = leader.candidate
+        # What refines a candidate takes time, and changes neither cost nor rank much.
+        plain = replace(base.recipe, is_corrected=False)
         operators = self._quantizer.operators
+        small: list[str] = []
         for position, name in enumerate(operators, start=1):
             if self._is_over():
                 return
             self._progress(f"sensitivity of operator {position} of {len(operators)}")
-            others = tuple(sorted(one for one in operators if one != name))
-            found = [self._made(recipe, kept) for kept in (others, (name,))]
-            if found[0] is None or found[1] is None:
+            made = self._made(plain, (name,))
+            if made is None:
                 continue
-            only, all_but = (
-                self._judge.sqnr_db(one) for one in found if one is not None
-            )
-            self._sensitivity[name] = Sensitivity(only, all_but)
-        self._add_prefixes(best, rank(self._sensitivity))
+            self._all_but_db[name] = self._judge.sqnr_db(made)
+            if self._is_small(made, base):
+                small.append(name)
+        ranked = rank(self._all_but_db)
+        self._progress("bisecting reverts to float")
+        self._add_prefixes(base.recipe, ranked, self._needed(base, ranked))
+        cheap = tuple(name for name in ranked if name in small)
+        self._add_prefixes(base.recipe, cheap, self._affordable(base, plain, cheap))
 
-    def _add_prefixes(self, best: Trial, ranked: tuple[str, ...]) -> None:
-        """Add the shortest prefix that the metric accepts, and the best within cost."""
-        counts: set[int] = set()
-        recipe = best.candidate.recipe
-
-        def prefix(count: int) -> Candidate | None:
-            return self._made(recipe, tuple(sorted(ranked[:count])))
+    def _needed(self, base: Candidate, ranked: tuple[str, ...]) -> list[int]:
+        """Return the length of the shortest prefix that the metric accepts."""
 
         def is_accepted(count: int) -> bool:
-            made = None if self._is_over() else prefix(count)
+            made = self._prefix(base.recipe, ranked, count)
             return made is not None and self._judge.is_accepted(made)
 
-        def is_cheap(count: int) -> bool:
-            made = None if self._is_over() else prefix(count)
-            return made is not None and (
-                self._judge.cost_ratio(made, best.candidate)
-                <= 1 + self._limits.revert_cost
-            )
+        if self._judge.is_accepted(base):
+            return []
+        needed = smallest_prefix(len(ranked) - 1, is_accepted)
+        return [] if needed is None else [needed]
 
-        self._progress("bisecting reverts to float")
-        if not self._judge.is_accepted(best.candidate):
-            needed = smallest_prefix(len(ranked) - 1, is_accepted)
-            counts.update([] if needed is None else [needed])
-        affordable = largest_prefix(len(ranked) - 1, is_cheap)
-        counts.update(range(affordable, 0, -max(1, affordable // 4)))
-        for count in sorted(counts):
-            made = prefix(count)
-            if made is not None:
+    def _affordable(
+        self, base: Candidate, plain: Recipe, ranked: tuple[str, ...]
+    ) -> list[int]:
+        """Return lengths of prefixes that cost hardly more than ``base``."""
+
+        def is_cheap(count: int) -> bool:
+            made = self._prefix(plain, ranked, count)
+            if made is None or not self._is_small(made, base):
+                return False
+            ratio = self._judge.cost_ratio(made, base)
+            return ratio <= 1 + self._limits.revert_cost
+
+        most = min(len(ranked), len(self._all_but_db) - 1)
+        affordable = largest_prefix(most, is_cheap)
+        return sorted(range(affordable, 0, -max(1, affordable // 4)))
+
+    def _is_small(self, candidate: Candidate, base: Candidate) -> bool:
+        limit = len(base.content) * (1 + self._limits.revert_cost)
+        return len(candidate.content) <= limit
+
+    def _prefix(
+        self, recipe: Recipe, ranked: tuple[str, ...], count: int
+    ) -> Candidate | None:
+        if self._is_over():
+            return None
+        return self._made(recipe, tuple(sorted(ranked[:count])))
+
+    def _add_prefixes(
+        self, recipe: Recipe, ranked: tuple[str, ...], counts: list[int]
+    ) -> None:
+        known = {one.candidate.id for one in self._trials}
+        for count in counts:
+            made = self._prefix(recipe, ranked, count)
+            if made is not None and made.id not in known:
                 self._add(made, "reverted")
 
     def _made(self, recipe: Recipe, kept_float: tuple[str, ...]) -> Candidate | None:

@@ -36,8 +36,8 @@ class Limits:
         deadline: When the search ends, in seconds of ``now``.
         now: A monotonic clock.
         revert_cost: How much more than the candidate without reverts one with them
-            may cost, as a share, where reverts are for quality and the metric does not
-            need them.
+            may cost, and how much larger it may be, as a share, where reverts are for
+            quality and the metric does not need them.
     """
 
     deadline: float

@@ -7,34 +7,18 @@ ranking buys most of the quality back.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class Sensitivity:
-    """What one operator does to the output.
-
-    Attributes:
-        only_db: SQNR with this operator quantized and the others float.
-        all_but_db: SQNR with this operator float and the others quantized.
-    """
-
-    only_db: float
-    all_but_db: float
-
-
-def rank(found: Mapping[str, Sensitivity]) -> tuple[str, ...]:
+def rank(all_but_db: Mapping[str, float]) -> tuple[str, ...]:
     """Return operators, the one whose revert helps most first.
 
-    >>> rank({"a": Sensitivity(50.0, 30.0), "b": Sensitivity(31.0, 40.0)})
+    Args:
+        all_but_db: Operator to the SQNR with it float and the others quantized.
+
+    >>> rank({"a": 30.0, "b": 40.0})
     ('b', 'a')
     """
-    return tuple(
-        sorted(
-            found,
-            key=lambda name: (-found[name].all_but_db, found[name].only_db, name),
-        )
-    )
+    return tuple(sorted(all_but_db, key=lambda name: (-all_but_db[name], name)))
 
 
 def smallest_prefix(length: int, holds: Callable[[int], bool]) -> int | None:

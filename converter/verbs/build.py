@@ -18,6 +18,7 @@ from converter.verbs.printing import (
     one_of,
     print_json,
 )
+from converter.verbs.steps import add_pre, read_post, read_pre
 
 _EXAMPLE = """\
 edge-convert build watch.keras --calibration calibration.npz \\
@@ -68,16 +69,26 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         choices=("classification", "regression"),
         help="default: from the output and the labels",
     )
+    add_pre(data)
     add(
-        "--scale",
-        metavar="FACTOR[,OFFSET]",
-        help="x*FACTOR+OFFSET before the model, on the device too",
+        "--post",
+        action="append",
+        default=[],
+        metavar="'STEP KEY=VALUE …'",
+        help="a step after what is observed: smoothing, threshold, top",
+    )
+    add(
+        "--value-range",
+        type=printing.pair,
+        metavar="LOW,HIGH",
+        help="black and white, or full scale, before the steps; default: from them",
     )
     add(
         "--input-range",
         type=printing.pair,
         metavar="LOW,HIGH",
-        help="refuse data outside of what the model was trained on",
+        help="refuse data outside of what the model was trained on (write"
+        " --input-range=-1,1 where LOW is negative)",
     )
 
 
@@ -116,7 +127,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     request = _request(arguments)
     target = arguments.report or page.default_path(request.output)
-    check_target(target)
+    for one in (request.output, target):
+        check_target(one)
     with Console(stderr=True).status("starting") as status:
         report = build(request, status.update)
     page.write_page(target, report)
@@ -151,7 +163,9 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         device_check=not arguments.no_device_check,
         task=arguments.task,
         group=arguments.group,
-        scale=printing.parse_scale(arguments.scale),
+        pre=read_pre(arguments),
+        post=read_post(arguments.post),
+        value_range=arguments.value_range,
         input_range=arguments.input_range,
         trust_pickle=arguments.trust_pickle,
     )

@@ -11,6 +11,7 @@ from converter.verbs.printing import (
     print_json,
     print_text,
 )
+from converter.verbs.steps import add_pre, read_pre
 
 
 def add(verbs: Verbs) -> None:
@@ -19,13 +20,13 @@ def add(verbs: Verbs) -> None:
         verbs,
         "explain",
         _run,
-        title="show dtype, error, time and bytes of each operator of a LiteRT model",
+        title="show dtype, error, time and bytes of each operator",
         example="edge-convert explain model.keras --calibration calibration.npz",
     )
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--calibration", required=True, metavar="DATA")
     parser.add_argument("--hop", type=int, metavar="N")
-    parser.add_argument("--scale", metavar="FACTOR[,OFFSET]")
+    add_pre(parser)
     add_trust_pickle(parser)
 
 
@@ -33,15 +34,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.data.dataset import open_dataset
     from converter.data.rule import frame_rule
     from converter.explain import explain, format_explanation
-    from converter.litert.normalise import normalise
+    from converter.exports import export_models
     from converter.loaders import open_source
-    from converter.verbs.printing import parse_scale
 
     trust = arguments.trust_pickle
     with open_source(arguments.model, trust_pickle=trust) as source:
-        model = normalise(source.export("litert"), source=source.name)
-    scale = parse_scale(arguments.scale)
-    rule = frame_rule(model.input, None, arguments.hop, scale=scale)
+        (model,), _ = export_models(source, (None,))
+    rule = frame_rule(model.input, None, arguments.hop, pre=read_pre(arguments))
     found = explain(model, open_dataset(arguments.calibration, rule).frames)
     if arguments.json:
         print_json(found.to_json())

@@ -16,12 +16,29 @@ from edge_agent.config.schema import (
     WatchdogConfig,
 )
 from edge_agent.config.service import ServiceConfig
-from edge_agent.config.sinks import FileSinkConfig, SinkConfig
-from edge_agent.config.sources import FileSourceConfig, SourceConfig
+from edge_agent.config.sinks import (
+    FileSinkConfig,
+    MqttSinkConfig,
+    PluginSinkConfig,
+    SinkConfig,
+    SqliteSinkConfig,
+    StdoutSinkConfig,
+    WebhookSinkConfig,
+)
+from edge_agent.config.sources import (
+    CameraSourceConfig,
+    FileSourceConfig,
+    MqttSourceConfig,
+    PluginSourceConfig,
+    SensorsSourceConfig,
+    SourceConfig,
+    StdinSourceConfig,
+)
 from edge_agent.config.units import Duration, Percent, Size
 
 __all__ = [
     "AgentConfig",
+    "CameraSourceConfig",
     "Duration",
     "Entry",
     "FileSinkConfig",
@@ -29,19 +46,28 @@ __all__ = [
     "Layers",
     "LimitsConfig",
     "LogConfig",
+    "MqttSinkConfig",
+    "MqttSourceConfig",
     "OutboxConfig",
     "Percent",
+    "PluginSinkConfig",
+    "PluginSourceConfig",
     "Resolved",
     "SamplesConfig",
+    "SensorsSourceConfig",
     "ServiceConfig",
     "ShadowConfig",
     "SinkConfig",
     "Size",
     "SlotConfig",
     "SourceConfig",
+    "SqliteSinkConfig",
     "StatisticsConfig",
+    "StdinSourceConfig",
+    "StdoutSinkConfig",
     "UpdateConfig",
     "WatchdogConfig",
+    "WebhookSinkConfig",
     "load_config",
     "load_layers",
     "parse_config",

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 import cattrs
 from cattrs.errors import ForbiddenExtraKeysError
 
+from edge_agent.addresses import Address
 from edge_agent.config.schema import AgentConfig
 from edge_agent.config.units import BOUNDS, Duration, Percent, Size, magnitude, wrong
 
@@ -34,6 +35,7 @@ def make_converter(folder: Path) -> cattrs.Converter:
     """Make the converter of a configuration; relative paths are below ``folder``."""
     converter = cattrs.Converter(forbid_extra_keys=True)
     hooks: dict[type, Callable[[Any, Any], Any]] = {
+        Address: lambda value, _: Address.parse(value),
         Duration: lambda value, _: Duration.parse(value),
         Size: lambda value, _: Size.parse(value),
         Percent: lambda value, _: Percent.parse(value),

@@ -24,6 +24,7 @@ from edge_agent.config.layers import LIVE_KEYS
 from edge_agent.daemon.commands import CommandDesk, DeskRules
 from edge_agent.daemon.gauges import SystemGauges
 from edge_agent.daemon.identity import Identity
+from edge_agent.daemon.ledger import open_outbox
 from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.reports import Reporter
 from edge_agent.daemon.repository import SlotRepository
@@ -31,12 +32,12 @@ from edge_agent.daemon.slot import House, ModelSlot
 from edge_agent.daemon.status import LOCK_NAME, describe
 from edge_agent.daemon.supervision import Supervisor
 from edge_agent.daemon.wanted import Refused, load_wanted
+from edge_agent.daemon.wiring import open_service
 from edge_agent.device import load_device
-from edge_agent.errors import NotEnrolledError
+from edge_agent.errors import AgentError, NotEnrolledError
 from edge_agent.logs import set_up_logging
 from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
-from edge_agent.telemetry.outbox import Outbox
 from edge_agent.telemetry.publisher import URGENT_LANE
 from edge_contract.enrolment import Enrolment
 from edge_contract.errors import EdgeError
@@ -78,14 +79,14 @@ class Agent:
         self._notifier = notifier
         self._device = find_device(config)
         stack.enter_context(StateLock(state_dir / LOCK_NAME))
-        self._outbox = Outbox(
-            state_dir / "outbox.sqlite", config.outbox.max.bytes, clock
-        )
+        self._outbox, damage = open_outbox(state_dir, config.outbox.max.bytes, clock)
         stack.callback(self._outbox.close)
         self._stop = threading.Event()
         self._reread: Callable[[], Layers] | None = None
         self._gauges = SystemGauges(state_dir, clock, lambda: self._outbox.pending)
         self._reporter = Reporter(self._outbox, clock)
+        if damage:
+            self._reporter.event("outbox.damaged", "error", damage)
         house = House(
             config=config,
             program=program.command,
@@ -102,6 +103,9 @@ class Agent:
         }
         self.repository = SlotRepository(self.slots)
         self._identity = Identity(self.slots, clock, load_wanted(state_dir))
+        self._service = open_service(
+            config.service, self.repository, self.describe, clock
+        )
         self._link: Link | None = None
         self._desk: CommandDesk | None = None
         if self._device is not None:
@@ -127,15 +131,19 @@ class Agent:
         Raises:
             EdgeError: A part failed for good.
         """
-        for slot in self.slots.values():
-            slot.start()
-        # The birth names what serves: it must not be written before something does.
-        for slot in self.slots.values():
-            slot.releases.await_settled(READY_SECONDS)
-        if self._link is not None:
-            self._link.start()
-        self.supervisor.ready()
+        # From the first thread on, whatever fails must end all of them: a process that
+        # serves nothing and does not end is what no service manager can help.
         try:
+            for slot in self.slots.values():
+                slot.start()
+            # A birth names what serves: not to be written before something does.
+            for slot in self.slots.values():
+                slot.releases.await_settled(READY_SECONDS)
+            if self._link is not None:
+                self._link.start()
+            if self._service is not None:
+                self._service.start()
+            self.supervisor.ready()
             self.supervisor.run(self._stop, self._tick)
         finally:
             self._shut_down()
@@ -149,12 +157,16 @@ class Agent:
 
     def describe(self) -> dict[str, Any]:
         """Return the status."""
+        try:
+            pending = self._outbox.pending
+        except AgentError:
+            pending = None  # the outbox cannot be read now; the log says why
         is_connected = self._link is not None and self._link.is_connected
         return describe(
             {name: slot.describe() for name, slot in self.slots.items()},
             device=self._device,
             time_us=self._clock.wall_us(),
-            pending=self._outbox.pending,
+            pending=pending,
             is_connected=is_connected,
             readings=self._gauges.read(),
         )
@@ -168,6 +180,8 @@ class Agent:
 
     def _shut_down(self) -> None:
         self._notifier.stopping()
+        if self._service is not None:
+            self._service.stop()
         for slot in self.slots.values():
             slot.stop()
         if self._desk is not None:
@@ -263,7 +277,8 @@ class Agent:
     def _on_end(self) -> None:
         """A loop ended: so does the agent, when it was the last or has failed."""
         slots = self.slots.values()
-        if any(one.failed for one in slots) or all(one.is_ended for one in slots):
+        is_over = self._service is None and all(one.is_ended for one in slots)
+        if is_over or any(one.failed for one in slots):
             self._stop.set()
 
 

@@ -15,6 +15,7 @@ import psutil
 
 from edge_agent.clock import Clock
 from edge_agent.flow import Readings
+from edge_contract.errors import EdgeError
 
 FRESH_US: Final = 2_000_000
 _COOLING: Final = "class/thermal"
@@ -65,13 +66,19 @@ class SystemGauges:
             permille = round((used - before) * 1e9 / elapsed_us)
         self._used_seconds = used
         return Readings(
-            queue=self._pending(),
+            queue=self._queue(),
             rss_bytes=self._rss(),
             cpu_permille=permille,
             temperature=read_temperature(),
             is_throttled=self._is_throttled(),
             disk_free_bytes=self._free(),
         )
+
+    def _queue(self) -> int | None:
+        try:
+            return self._pending()
+        except EdgeError:
+            return None  # the outbox cannot be read now
 
     def _rss(self) -> int | None:
         try:

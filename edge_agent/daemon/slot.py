@@ -22,7 +22,7 @@ from edge_agent.daemon.local import LocalRules, LocalUpdates
 from edge_agent.daemon.releases import ReleaseWorker
 from edge_agent.daemon.reports import Reporter
 from edge_agent.daemon.stall import Pulse
-from edge_agent.daemon.wiring import open_sink, open_source
+from edge_agent.daemon.wiring import account_of, open_sink, open_source
 from edge_agent.errors import SinkError
 from edge_agent.flow import Gauges, Int64
 from edge_agent.ota.machine import UpdateRecord, build_report
@@ -226,6 +226,8 @@ class ModelSlot:
             "windows_waiting": self.keeper.waiting_windows,
             "source_error": self.loop.source_error,
             "sink_errors": self.loop.sink_errors,
+            "source": account_of(self._source),
+            "sinks": account_of(self._sink),
             "shadow": shadow,
         }
 

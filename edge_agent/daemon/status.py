@@ -70,7 +70,7 @@ def describe(
     *,
     device: Enrolment | None,
     time_us: int,
-    pending: int,
+    pending: int | None,
     is_connected: bool,
     readings: Readings,
 ) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def summarise(status: Mapping[str, Any], before: Mapping[str, Any]) -> str:
         old = before.get("slots", {}).get(name, slot)
         rate = (slot["produced"] - old["produced"]) / elapsed if elapsed > 0 else 0.0
         words = f"{name}: {slot['model']}@{slot['digest'][:4]} {rate:.0f}/s"
-        p95 = slot.get("latency_us", {}).get("p95")
+        p95 = (slot["latency_us"] or {}).get("p95")
         parts.append(words if p95 is None else f"{words} p95 {p95 / 1000:.2f} ms")
     if status["device"] is not None:
         parts.append(f"link={'online' if status['connected'] else 'offline'}")

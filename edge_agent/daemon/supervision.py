@@ -24,9 +24,12 @@ from edge_agent.daemon.stall import StallWatch
 from edge_agent.daemon.status import STATUS_SECONDS, summarise, write_status
 from edge_agent.errors import AgentError
 from edge_agent.flow import Gauges
+from edge_agent.runtime.shadow import ShadowTally
 from edge_contract.errors import EdgeError
+from edge_contract.wire import Scalar
 
 TICK_SECONDS: Final = 0.25
+SHADOW_US: Final = 3_600_000_000
 _BLOCK_BYTES: Final = 512
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +69,7 @@ class Supervisor:
         self._limits = LimitWatch(config.limits)
         self._complaint = ""
         self._next_us = 0
+        self._shadows_us = clock.monotonic_us() + SHADOW_US
         self._fed_us = 0
         self._before: dict[str, Any] = {}
         self.wants_restart = False
@@ -93,6 +97,9 @@ class Supervisor:
                 self._complain(error)
             now_us = self._clock.monotonic_us()
             self._watch(now_us)
+            if now_us >= self._shadows_us:
+                self._shadows_us = now_us + SHADOW_US
+                self._report_shadows()
             if now_us >= self._next_us:
                 self._next_us = now_us + int(STATUS_SECONDS * 1e6)
                 self._look_at_limits(now_us)
@@ -130,6 +137,13 @@ class Supervisor:
             )
             self.wants_restart = True
 
+    def _report_shadows(self) -> None:
+        for name, slot in self._slots.items():
+            if slot.shadow is not None:
+                fields = describe_shadow(name, slot.shadow.tally)
+                detail = "{disagreements} of {inferences} differ".format(**fields)
+                self._reporter.event("shadow", "info", detail, fields)
+
     def _act(self, change: Change) -> None:
         severity: Any = "warning" if change.is_passed else "info"
         self._reporter.event(f"limit.{change.limit.value}", severity, change.detail)
@@ -150,6 +164,24 @@ class Supervisor:
         if str(error) != self._complaint:
             _LOG.warning("%s", error)
         self._complaint = str(error)
+
+
+def describe_shadow(slot: str, tally: ShadowTally) -> dict[str, Scalar]:
+    """Return what a shadow did as the fields of an event; counts since the start.
+
+    >>> found = describe_shadow("main", ShadowTally("ab", 9, 2, 0, 1, 50.4, False))
+    >>> found["disagreements"], found["latency_us"]
+    (2, 50)
+    """
+    return {
+        "slot": slot,
+        "digest": tally.digest,
+        "inferences": tally.inferences,
+        "disagreements": tally.disagreements,
+        "failed": tally.failed,
+        "passed_over": tally.passed_over,
+        "latency_us": round(tally.latency_us),
+    }
 
 
 def dump_stacks() -> str:

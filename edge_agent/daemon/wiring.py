@@ -1,34 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources and sinks by the type that the configuration names.
-
-Owns the choice, and how event time begins: at a multiple of the window's length, so
-that windows hold whole frames however late the agent starts.
-"""
+"""Sources, sinks and the service of a device, as the configuration names them."""
 
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
+import edge_agent
 from edge_agent.clock import Clock
-from edge_agent.config import SlotConfig
-from edge_agent.errors import SinkError
-from edge_agent.flow import Chunk, Grid, Result, Sink, Source
-from edge_agent.sinks.file import FileSink
-from edge_agent.sources.file import FileSource, ReplayOptions
+from edge_agent.config import ServiceConfig, SlotConfig
+from edge_agent.daemon.metrics import format_metrics
+from edge_agent.flow import Accountable, Chunk, Grid, Repository, Sink, Source
+from edge_agent.sinks import choose as sinks
+from edge_agent.sources import choose as sources
 
 IDLE_SECONDS: Final = 0.25
-
-
-class NullSink:
-    """Takes results and keeps none: they are counted all the same."""
-
-    def write(self, result: Result) -> None:
-        """Do nothing."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class NullSource:
@@ -62,29 +47,59 @@ def open_source(slot: SlotConfig, window_us: int, clock: Clock) -> Source:
     """Open the source of a slot, or one that brings nothing.
 
     Raises:
-        SourceError: It cannot be opened.
+        EdgeError: It cannot be opened.
     """
-    source = slot.source
-    if source is None:
+    if slot.source is None:
         return NullSource()
-    options = ReplayOptions(
-        sample_rate_hz=source.sample_rate_hz,
-        frames_per_second=source.rate,
-        is_interleaved=source.order == "interleaved",
-        repeat=source.repeat,
-        follow=source.follow,
-    )
-    now_us = clock.wall_us()
-    return FileSource(source.path, options, now_us - now_us % window_us)
+    return sources.open_source(slot.source, window_us, clock)
 
 
 def open_sink(slot: SlotConfig) -> Sink:
-    """Open the sink of a slot, or one that keeps nothing.
+    """Open the sinks of a slot as one; with none, results are only counted.
 
     Raises:
-        SinkError: It cannot be opened.
+        EdgeError: One cannot be opened.
     """
-    if len(slot.sinks) > 1:
-        msg = f"sinks: expected at most one, found {len(slot.sinks)}"
-        raise SinkError(msg, next_step="leave the others out")
-    return FileSink(slot.sinks[0].path) if slot.sinks else NullSink()
+    return sinks.open_sinks(slot.sinks)
+
+
+def account_of(part: object) -> dict[str, int | str]:
+    """Return what a source or sink says of itself; nothing where it says nothing."""
+    return dict(part.account) if isinstance(part, Accountable) else {}
+
+
+class Service(Protocol):
+    """The local service, as far as the daemon knows it."""
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ServeError: An address is taken, or an extra is not installed.
+        """
+
+    def stop(self) -> None:
+        """Answer what is being computed, and close."""
+
+
+def open_service(
+    config: ServiceConfig | None,
+    repository: Repository,
+    status: Callable[[], dict[str, Any]],
+    clock: Clock,
+) -> Service | None:
+    """Make the local service; imported only where something is to listen."""
+    if config is None or not (config.http or config.unix or config.grpc):
+        return None
+    from edge_agent.batch.store import StoredPredictions
+    from edge_agent.serve.server import Server
+
+    return Server(
+        config,
+        repository,
+        metrics=lambda: format_metrics(status()),
+        status=status,
+        predictions=StoredPredictions(config.predictions),
+        clock=clock,
+        version=edge_agent.__version__,
+    )

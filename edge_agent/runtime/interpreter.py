@@ -48,9 +48,9 @@ class InterpreterBackend:
         self._input_index = int(self._input["index"])
         self._output_index = int(self._output["index"])
         is_float = self._input["dtype"] == np.float32
-        shape = self.input_shape
-        self._scaled = None if is_float else np.empty(shape, dtype=np.float32)
-        self._zeros = np.zeros(0 if is_float else math.prod(shape), dtype=np.float32)
+        self._scaled = (
+            None if is_float else np.empty(self.input_shape, dtype=np.float32)
+        )
         operators = interpreter._get_ops_details()  # noqa: SLF001 - no public way to ask
         is_delegated = any(one["op_name"] == "DELEGATE" for one in operators)
         self._kernels = "XNNPACK" if is_delegated else "builtin"
@@ -74,8 +74,8 @@ class InterpreterBackend:
     def infer(self, data: Float32) -> Float32:
         """Run the model once; see ``Backend.infer``.
 
-        An integer input has no place for a value that is not finite: the output is then
-        NaN, as a float model's would be.
+        An integer input saturates, but has no place for a value that is not finite: the
+        output is then NaN, as a float model's would be.
         """
         try:
             if self._plain:
@@ -85,7 +85,7 @@ class InterpreterBackend:
                 return result
             if self._scaled is None:
                 self._set(self._input_index, data)
-            elif math.isfinite(data.reshape(-1).dot(self._zeros)):
+            elif math.isfinite(data.min()) and math.isfinite(data.max()):
                 self._set(self._input_index, self._quantize(data, self._scaled))
             else:
                 return np.full(self.output_shape, np.nan, dtype=np.float32)

@@ -13,6 +13,7 @@ from typing import Final
 
 from edge_agent.errors import SinkError, SourceError
 from edge_agent.flow import Grid, Sink, Source
+from edge_agent.runtime.decisions import Decisions
 from edge_agent.runtime.pipeline import FramePipeline
 from edge_agent.runtime.session import Session
 from edge_contract.errors import EdgeError
@@ -51,6 +52,7 @@ class InferenceLoop:
         self._on_end = on_end
         self._stop = threading.Event()
         self._pipeline: FramePipeline | None = None
+        self._decisions = Decisions()
         self.source_error = ""
         self.sink_errors = 0
         self.turns = 0
@@ -95,6 +97,7 @@ class InferenceLoop:
             result = self._session.process(task, grid)
             if result is None:
                 return
+            result = self._decisions.settle(task, result, self._session.model)
             try:
                 self._sink.write(result)
             except SinkError as error:

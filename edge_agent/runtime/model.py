@@ -40,7 +40,7 @@ from edge_contract.steps.post import PostStep
 
 _FLOAT32: Final = np.dtype(np.float32)
 _BY_VALUE: Final = ("vector", "series")
-_DIMENSIONS: Final = {"vector": 2, "series": 3, "image": 4}
+_DIMENSIONS: Final = {"vector": 1, "series": 2, "image": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,8 @@ class Model:
 
     @cached_property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of the input, batch first."""
-        return self.manifest.input.shape
+        """Shape of a frame as a source delivers it, batch of 1 first."""
+        return (1, *self.manifest.frame_shape)
 
     @cached_property
     def is_series(self) -> bool:
@@ -79,9 +79,9 @@ class Model:
     @cached_property
     def grid(self) -> Grid:
         """How it cuts frames."""
-        shape = self.input_shape
+        shape = self.manifest.frame_shape
         if self.is_series:
-            return Grid(shape[1], self.manifest.input.hop or shape[1], shape[2])
+            return Grid(shape[0], self.manifest.input.hop or shape[0], shape[1])
         return Grid(1, 1, math.prod(shape))
 
     @cached_property
@@ -92,11 +92,6 @@ class Model:
     def rows_shape(self) -> tuple[int, int]:
         """Shape of a frame as rows, [n, C]."""
         return self.grid.length, self.grid.features
-
-    @cached_property
-    def zeros(self) -> Float32:
-        """As many zeros as an output has values, float32 [K]."""
-        return np.zeros(self.profile.output_width, dtype=np.float32)
 
     @cached_property
     def card(self) -> ModelCard:
@@ -110,7 +105,7 @@ class Model:
             runtime_version=find_backend(runtime).runtime_version(),
             kernels=self.backend.kernels,
             input_name=manifest.input.name,
-            input_shape=manifest.input.shape,
+            input_shape=self.input_shape,
             output_name=manifest.output.name,
             output_shape=(1, self.profile.output_width),
             labels=manifest.output.labels,
@@ -130,8 +125,8 @@ class Model:
         """Return class probabilities, or real values, for one frame.
 
         Args:
-            data: Numbers of the input's shape, with or without the batch of 1, as a
-                source delivers them; or one row of as many.
+            data: Numbers as a source delivers them, of the manifest's ``frame_shape``,
+                with or without a batch of 1; or one row of as many.
 
         Returns:
             float32 [K], the output flattened; not finite where the model's own is not.
@@ -171,6 +166,7 @@ class Model:
         """
         if self.manifest.pre:
             data = apply_pre(self.manifest.pre, data)
+            data = data.reshape(self.manifest.input.shape)
         raw = self.backend.infer(data)
         output = raw[0] if raw.ndim == 2 else raw.reshape(-1)
         for step in self._post:
@@ -297,14 +293,13 @@ def _check_trust(
 
 
 def _check_form(manifest: Manifest, profile: ReferenceProfile) -> None:
-    found = len(manifest.input.shape)
-    if _DIMENSIONS.get(manifest.observe, found) != found:
+    shape = manifest.frame_shape
+    if _DIMENSIONS.get(manifest.observe, len(shape)) != len(shape):
         msg = (
-            f"model {manifest.name}: {manifest.observe} does not fit an input of "
-            f"shape {list(manifest.input.shape)}"
+            f"model {manifest.name}: {manifest.observe} does not fit frames of "
+            f"shape {list(shape)}"
         )
         raise ModelError(msg, next_step="build the bundle again")
-    shape = manifest.input.shape
     width = shape[-1] if manifest.observe == "series" else math.prod(shape)
     features = len(quality.feature_names(manifest.observe, width))
     labels = len(manifest.output.labels)

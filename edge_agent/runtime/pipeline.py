@@ -22,7 +22,7 @@ class Task:
     """One frame to infer.
 
     Attributes:
-        id: ``<stream>:<rows of the stream so far>:<tag>``.
+        id: ``<stream>:<rows of the stream so far>:<tag>``, or what the source says.
         stream: As in ``Chunk``.
         data: float32 [length, C].
         rows: float32 [n, C], the new ones of them.
@@ -67,10 +67,11 @@ class FramePipeline:
         used = sum(frame.new_rows for frame in frames)
         stream.times_us = times[used:]
         start = 0
-        for frame in frames:
+        for number, frame in enumerate(frames, 1):
             stop = start + frame.new_rows
+            given = chunk.id if number == len(frames) else ""
             yield Task(
-                id=f"{chunk.stream}:{frame.end_row}:{chunk.tag}",
+                id=given or f"{chunk.stream}:{frame.end_row}:{chunk.tag}",
                 stream=chunk.stream,
                 data=frame.data,
                 rows=frame.data[-frame.new_rows :],

@@ -2,10 +2,10 @@
 """The session: observed inference for several callers, and the swap of models.
 
 Owns which model serves in a slot. The loop and the service call it from threads of
-their own; one lock lets one infer at a time. Another thread loads, warms and proves a
-model, then *offers* it; whoever infers next takes it over before the inference, so that
-none fails and none waits for a load. The model before stays loaded until the next swap,
-ready to be offered again.
+their own, and take turns. Another thread loads, warms and proves a model, then *offers*
+it; whoever infers next takes it over before the inference, so that none fails and none
+waits for a load. The model before stays loaded until the next swap, ready to be offered
+again.
 """
 
 import math
@@ -22,11 +22,12 @@ from edge_agent.errors import BackendError, ModelError
 from edge_agent.flow import Float32, Grid, ModelCard, Observer, Result, Watcher
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.pipeline import Task
+from edge_agent.runtime.turns import Turns
 
 SERVICE_STREAM: Final = "service"
 LIVE_US: Final = 10_000_000
+_FEW: Final = 64
 NOT_FINITE: Final = "the output is not finite"
-_PATIENCE_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,16 @@ class Tally:
     digest: str
     finite: int
     faulty: int
+
+
+def is_finite(output: Float32) -> bool:
+    """Return whether all values of an output (float32 [K]) are finite.
+
+    A sum in Python's numbers cannot overflow, and costs less than numpy for a few.
+    """
+    if output.size > _FEW:
+        return bool(np.isfinite(output).all())
+    return math.isfinite(sum(output.tolist()))
 
 
 @dataclass(slots=True, eq=False)
@@ -65,10 +76,10 @@ class Session:
         self._clock = clock
         self._wall_us = clock.wall_us
         self._watchers = tuple(watchers)
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._served = threading.Event()
         self._offer: _Offer | None = None
-        self._base = (0, 0)
+        self._base = ("", 0, 0)
         # Event time of the last task, and when that was: see _now_us.
         self._task_us: int | None = None
         self._task_seen_us = 0
@@ -81,11 +92,12 @@ class Session:
 
     @property
     def tally(self) -> Tally:
-        """Inferences of the serving model since it was taken over."""
-        with self._lock:
-            model, (finite, faulty) = self.model, self._base
-            digest = "" if model is None else model.digest
-            return Tally(digest, self.finite - finite, self.faulty - faulty)
+        """Inferences of the serving model since it was taken over.
+
+        Read without a turn: who asks must not wait for an inference that hangs.
+        """
+        digest, finite, faulty = self._base
+        return Tally(digest, self.finite - finite, self.faulty - faulty)
 
     @property
     def card(self) -> ModelCard | None:
@@ -96,7 +108,7 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """Whether an inference is under way, or a swap."""
-        return self._lock.locked()
+        return self._turns.is_taken
 
     def offer(self, model: Model | None, timeout_seconds: float | None = None) -> bool:
         """Serve ``model`` from the next inference on; None: serve none.
@@ -108,17 +120,10 @@ class Session:
         """
         mine = _Offer(model, self._prepare(model))
         self._offer = mine
-        due = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        while not mine.is_taken:
-            left = _PATIENCE_SECONDS
-            if due is not None:
-                left = min(left, max(0.0, due - time.monotonic()))
-            if self._lock.acquire(timeout=left):
-                self._take_offer()
-                self._lock.release()
-                break  # taken, or another was offered since
-            if due is not None and time.monotonic() >= due:
-                break
+        patience = -1.0 if timeout_seconds is None else timeout_seconds
+        if self._turns.acquire(patience):
+            self._take_offer()
+            self._turns.release()
         return mine.is_taken
 
     def await_model(self, timeout_seconds: float) -> bool:
@@ -134,7 +139,7 @@ class Session:
         Raises:
             ModelError: No model serves.
         """
-        with self._lock:
+        with self._turns:
             if self._offer is not None:
                 self._take_offer()
             model = self.model
@@ -168,7 +173,7 @@ class Session:
             None where no model serves, or one that takes other frames: cut again.
         """
         time_us = int(task.times_us[-1])
-        with self._lock:
+        with self._turns:
             if self._offer is not None:
                 self._take_offer()
             model = self.model
@@ -197,8 +202,7 @@ class Session:
             error = str(caught)
         else:
             latency_ns = time.perf_counter_ns() - start_ns
-            # 0 times a value that is not finite is NaN; one call for all of them.
-            if math.isfinite(output.dot(model.zeros)):
+            if is_finite(output):
                 self.finite += 1
                 return output, None, latency_ns
             error = NOT_FINITE
@@ -229,7 +233,8 @@ class Session:
             return
         offer.switch()
         self.previous, self.model = self.model, offer.model
-        self._base = (self.finite, self.faulty)
+        digest = "" if offer.model is None else offer.model.digest
+        self._base = (digest, self.finite, self.faulty)
         if offer.model is None:
             self._served.clear()
         else:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.flow import ModelCard
 from edge_agent.serve import catalog
@@ -35,7 +36,6 @@ from edge_agent.serve.request import (
     refuse_shared_memory,
 )
 from edge_agent.serve.routes import Routes
-from edge_agent.serve.settings import ServiceConfig
 from edge_agent.serve.tensors import (
     DATATYPE,
     decode_binary,
@@ -90,11 +90,10 @@ def start_grpc(
             ),
         )
     )
-    host = f"[{address.host}]" if ":" in address.host else address.host
     try:
-        port = server.add_insecure_port(f"{host}:{address.port}")
+        port = server.add_insecure_port(str(address))
     except RuntimeError as error:
-        msg = f"service: gRPC {host}:{address.port}: cannot listen"
+        msg = f"service: gRPC {address}: cannot listen"
         raise ServeError(
             msg, next_step="stop what listens there, or name another port"
         ) from error

@@ -9,11 +9,12 @@ Origin, or a Host that is not this machine (OWASP, "DNS rebinding").
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from edge_agent.access import is_loopback
+from edge_agent.addresses import is_loopback
 from edge_agent.serve.refusals import ForbiddenError, HeadTooLargeError, RefusedError
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 64
+_USUAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 Headers = Sequence[tuple[bytes, bytes]]
 _SINGLE: Final = frozenset(
     {
@@ -69,6 +70,6 @@ def _check_host(host: bytes) -> None:
     text = host.decode("latin-1")
     name = text.rsplit(":", 1)[0] if not text.endswith("]") else text
     name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-    if not is_loopback(name):
+    if name not in _USUAL and not is_loopback(name):
         msg = f"Host: expected localhost or a loopback address, found {text[:80]!r}"
         raise ForbiddenError(msg, next_step="ask for http://127.0.0.1 or localhost")

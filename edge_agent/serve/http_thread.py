@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.serve.app import Application
 from edge_agent.serve.guard import MAX_HEAD_BYTES
@@ -23,7 +24,6 @@ from edge_agent.serve.protocol import (
     find_parser,
     sweep_forever,
 )
-from edge_agent.serve.settings import ServiceConfig
 
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 2

@@ -132,4 +132,4 @@ def _stack(name: str, request: InferRequest, results: list[Result]) -> Float32:
             msg = f"model {name}: frame {row}: {cause}: {result.error}"
             raise kind(msg)
         outputs.append(result.output)
-    return np.stack(outputs)
+    return outputs[0][np.newaxis] if len(outputs) == 1 else np.stack(outputs)

@@ -10,8 +10,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from edge_agent.addresses import Address
 from edge_agent.errors import ServeError
-from edge_agent.serve.settings import Address
 
 MODE: Final = 0o660
 _MAX_PATH: Final = 107  # sun_path of unix(7), without its end
@@ -32,7 +32,7 @@ def open_loopback(address: Address) -> socket.socket:
         listener.bind((address.host, address.port))
     except OSError as error:
         listener.close()
-        msg = f"service: {address.host}:{address.port}: {error.strerror}"
+        msg = f"service: {address}: {error.strerror}"
         raise ServeError(
             msg, next_step="stop what listens there, or name another port"
         ) from error

@@ -6,7 +6,7 @@ Owns the response's form; ``request`` names the documents. It sends nothing.
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from edge_agent.flow import Float32, ModelCard
 from edge_agent.serve.request import InferRequest, find_version
@@ -16,6 +16,8 @@ from edge_agent.serve.tensors import (
     encode_strings,
     find_winners,
 )
+
+_encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ def format_reply(
     }
     if request.id:
         document["id"] = request.id
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    text = _encode(document).encode()
     return (text, None) if binary is None else (text + binary, len(text))
 
 

@@ -107,7 +107,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         RefusedError: Not one.
     """
     try:
-        document = json.loads(data, parse_constant=_refuse_constant)
+        document = _decode(data.decode())
     except (ValueError, RecursionError) as error:
         msg = f"request: expected JSON: {str(error)[:200]}"
         raise RefusedError(msg) from error
@@ -281,3 +281,6 @@ def _flag(parameters: dict[str, Any], key: str, *, default: bool = False) -> boo
 def _refuse_constant(name: str) -> NoReturn:
     msg = f"{name} is not a number"
     raise ValueError(msg)
+
+
+_decode: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode

@@ -121,30 +121,35 @@ class Routes:
         return handler
 
     def _match(self, parts: list[str], path: str) -> tuple[frozenset[str], Handler]:
-        fixed: dict[tuple[str, ...], Handler] = {
-            ("v2",): self._server,
-            ("v2", "health", "live"): self._live,
-            ("v2", "health", "ready"): self._ready,
-            ("v2", "models", "stats"): self._all_statistics,
-            ("metrics",): self._metrics,
-            ("edge", "v1", "status"): self._status,
-        }
-        handler = fixed.get(tuple(parts))
-        if handler is not None:
-            return _READ, handler
         match parts:
+            case ["v2", "models", "stats"]:
+                return _READ, self._all_statistics
             case ["v2", "models", name, "versions", version, *verb] if len(verb) < 2:
                 return self._find_model_verb(path, name, version, *verb)
             case ["v2", "models", name, *verb] if len(verb) < 2:
                 return self._find_model_verb(path, name, "", *verb)
-            case ["edge", "v1", "predictions", store, key]:
-                return _READ, partial(self._look_up, store, key)
             case ["v2", "repository", "index"]:
                 return _WRITE, self._index
             case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
                 return _WRITE, partial(self._manage, name, verb)
             case _:
+                return _READ, self._find_reading(parts, path)
+
+    def _find_reading(self, parts: list[str], path: str) -> Handler:
+        match parts:
+            case ["v2"]:
+                handler: Handler = self._server
+            case ["v2", "health", ("live" | "ready") as health]:
+                handler = self._live if health == "live" else self._ready
+            case ["metrics"]:
+                handler = self._metrics
+            case ["edge", "v1", "status"]:
+                handler = self._status
+            case ["edge", "v1", "predictions", store, *key] if key:
+                handler = partial(self._look_up, store, "/".join(key))
+            case _:
                 raise _refuse_path(parts, path)
+        return handler
 
     def _find_model_verb(
         self, path: str, name: str, version: str, verb: str = ""

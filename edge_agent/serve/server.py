@@ -13,13 +13,13 @@ from socket import socket
 from typing import Any, Final
 
 from edge_agent.clock import Clock, SystemClock
+from edge_agent.config import ServiceConfig
 from edge_agent.errors import ServeError
 from edge_agent.flow import Predictions, Repository
 from edge_agent.serve.app import Application
 from edge_agent.serve.inference import INLINE_NS, Inference
 from edge_agent.serve.listen import open_loopback, open_unix
 from edge_agent.serve.routes import Routes, Sources
-from edge_agent.serve.settings import ServiceConfig
 
 WORKERS: Final = 4
 

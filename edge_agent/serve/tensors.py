@@ -39,7 +39,9 @@ def decode_binary(name: str, data: memoryview, shape: tuple[int, ...]) -> Float3
         )
         raise RefusedError(msg)
     values = np.frombuffer(data, dtype=_LITTLE).reshape(shape)
-    return np.require(values, np.float32, ["C", "A"])
+    if values.flags.aligned and _LITTLE.isnative:
+        return values
+    return values.astype(np.float32)
 
 
 def decode_json(name: str, values: Any, shape: tuple[int, ...]) -> Float32:

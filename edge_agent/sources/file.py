@@ -84,7 +84,7 @@ class _Pace:
 
 
 class FileSource:
-    """Replays the recordings of an ``.npz`` file.
+    """Replays the recordings of an ``.npz``, ``.csv`` or ``.parquet`` file.
 
     Args:
         path: See ``recording`` for its form.
@@ -160,6 +160,14 @@ class FileSource:
             tag=str(cursor.loop),
         )
 
+    def check(self, grid: Grid) -> None:
+        """Refuse a file that does not fit ``grid``, before anything is read.
+
+        Raises:
+            SourceError: The rows are of another width, or no recording is long enough.
+        """
+        self._fit(grid)
+
     def close(self) -> None:
         """Wake up a waiting ``read``; nothing more is read."""
         self._closed.set()
@@ -177,7 +185,7 @@ class FileSource:
             self._identity = identity
             self._reload()
         elif not self._recordings:
-            msg = f"source {self._path}: expected an .npz file, found none"
+            msg = f"source {self._path}: expected a file of recordings, found none"
             raise SourceError(msg, next_step="put one there; the agent waits for it")
 
     def _reload(self) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings in an ``.npz`` file: ``x`` rows or frames, ``recording``, optional ``y``.
+"""Recordings in a file: ``x`` rows or frames, ``recording``, optional ``y``.
 
 Owns reading the file, with suspicion, and what part of it a sample request may take.
 Replaying it is ``file``'s matter.
@@ -14,9 +14,11 @@ import numpy as np
 
 from edge_agent.errors import SourceError
 from edge_agent.flow import Float32
+from edge_agent.sources.table import load_table
 
 MAX_FILE_BYTES: Final = 1024 * 1024 * 1024
 _DIMENSIONS: Final = 2
+_TABLES: Final = {".csv", ".parquet"}
 _READ_ERRORS: Final = (
     OSError,
     ValueError,
@@ -41,7 +43,7 @@ def load_recordings(path: Path) -> list[Recording]:
     Raises:
         SourceError: It cannot be read, or is not of this form.
     """
-    arrays = _load_arrays(path)
+    arrays = load_arrays(path)
     names, starts = arrays["recording"], _starts(arrays["recording"])
     stops = [*starts[1:], len(names)]
     return [
@@ -54,7 +56,7 @@ def read_head(path: Path, fraction: float) -> dict[str, np.ndarray]:
     """Return the first part of each recording in a file.
 
     Args:
-        path: An ``.npz`` file.
+        path: An ``.npz``, ``.csv`` or ``.parquet`` file.
         fraction: How much of each recording, 0 to 1.
 
     Returns:
@@ -66,7 +68,7 @@ def read_head(path: Path, fraction: float) -> dict[str, np.ndarray]:
     if not 0 < fraction <= 1:
         msg = f"{path}: expected a fraction from 0 to 1, found {fraction}"
         raise SourceError(msg)
-    arrays = _load_arrays(path)
+    arrays = load_arrays(path)
     starts = _starts(arrays["recording"])
     stops = [*starts[1:], len(arrays["recording"])]
     kept = np.concatenate(
@@ -78,17 +80,24 @@ def read_head(path: Path, fraction: float) -> dict[str, np.ndarray]:
     return {name: array[kept] for name, array in arrays.items()}
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all that a file holds of recordings.
+
+    Returns:
+        ``x`` float32 [n, C], ``recording`` [n] and, where the file has it, ``y`` [n].
+
+    Raises:
+        SourceError: It cannot be read, or is not of this form.
+    """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            msg = f"longer than {MAX_FILE_BYTES} bytes"
-            raise ValueError(msg)
-        with np.load(path, allow_pickle=False) as archive:
-            names = ("x", "recording", "y")
-            found = {name: archive[name] for name in names if name in archive.files}
-    except (*_READ_ERRORS, AttributeError, TypeError) as error:
-        msg = f"source {path}: expected an .npz file, found: {error}"
-        raise SourceError(msg, next_step="check source.path and the file") from error
+            msg = f"source {path}: expected at most {MAX_FILE_BYTES} bytes"
+            raise SourceError(msg, next_step="cut the file into several")
+    except OSError as error:
+        msg = f"source {path}: cannot be read: {error.strerror}"
+        raise SourceError(msg, next_step="check source.path") from error
+    is_table = path.suffix.lower() in _TABLES
+    found = load_table(path) if is_table else _load_npz(path)
     rows = found.get("x")
     if rows is None or rows.ndim < _DIMENSIONS or rows.dtype.kind not in "fiu":
         shape: Any = None if rows is None else f"{rows.dtype} {list(rows.shape)}"
@@ -98,13 +107,24 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         msg = f"source {path}: expected rows, found none"
         raise SourceError(msg)
     flat = rows.reshape(len(rows), -1)  # a frame of any shape is one row
-    found["x"] = np.ascontiguousarray(flat, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what does not fit float32 is infinite
+        found["x"] = np.ascontiguousarray(flat, dtype=np.float32)
     found.setdefault("recording", np.zeros(len(rows), dtype=np.int32))
     for name, array in found.items():
         if array.shape[:1] != rows.shape[:1]:
             msg = f"source {path}: expected {len(rows)} of {name}, found {array.shape}"
             raise SourceError(msg)
     return found
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = ("x", "recording", "y")
+            return {name: archive[name] for name in names if name in archive.files}
+    except (*_READ_ERRORS, AttributeError, TypeError) as error:
+        msg = f"source {path}: expected an .npz file, found: {error}"
+        raise SourceError(msg, next_step="check source.path and the file") from error
 
 
 def _starts(names: np.ndarray) -> list[int]:

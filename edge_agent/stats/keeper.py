@@ -30,7 +30,7 @@ from edge_agent.stats.accumulator import (
 )
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
 from edge_agent.stats.meter import Meter
-from edge_agent.stats.ring import Ring, Slot
+from edge_agent.stats.ring import MAX_SLOTS, Ring, Slot
 from edge_contract.messages import UpMessage
 from edge_contract.operations import Operations, encode_operations
 from edge_contract.profile import Layout, ReferenceProfile
@@ -127,7 +127,7 @@ class StatisticsKeeper:
         self._lane: _Lane | None = None
         self._next: deque[_Lane] = deque()
         self._held: deque[Slot] | None = None
-        self._most = 0
+        self._most = self._most_lent = self._lent = 0
         self._is_thinned = False
         self._seen_us = 0
         self._end_us = 0
@@ -201,7 +201,8 @@ class StatisticsKeeper:
             self._next.append(lane)
             self._held = ring.held
             self._is_thinned = reduce is not None
-            self._most = ring.slots if self._is_thinned else ring.slots // 2
+            self._most = MAX_SLOTS // 2 if self._is_thinned else ring.slots // 2
+            self._most_lent, self._lent = ring.slots, 0
             self._wake_up()
 
         return switch
@@ -235,6 +236,9 @@ class StatisticsKeeper:
         if 0 <= time_us - self._seen_us < THINNED_US:
             return None
         self._seen_us = time_us
+        if self._lent >= self._most_lent:
+            self._make_room()
+        self._lent += 1
         return rows
 
     def _make_room(self) -> None:
@@ -243,6 +247,7 @@ class StatisticsKeeper:
         A counting thread would share the interpreter's lock with the hot path all the
         while, and slow many inferences instead of one.
         """
+        self._lent = 0
         with self._lock:
             self._count()
 

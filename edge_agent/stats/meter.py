@@ -5,14 +5,17 @@ Owns the readings of the gauges and the time since the last window closed. Laten
 the accumulator's; the two come together in a window's ``Operations``.
 """
 
+import logging
 from typing import Final
 
 from edge_agent.clock import Clock
+from edge_agent.errors import AgentError
 from edge_agent.flow import Gauges, Readings
 from edge_contract.operations import Operations, merge_operations
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
+_LOG = logging.getLogger(__name__)
 
 
 class Meter:
@@ -37,10 +40,16 @@ class Meter:
         return merge_operations(self._sum, Operations(elapsed_ms=open_us // 1000))
 
     def sample(self) -> None:
-        """Read the gauges."""
-        if self._gauges is not None:
-            self._last = _to_operations(self._gauges.read())
-            self._sum = merge_operations(self._sum, self._last)
+        """Read the gauges; what cannot be read is not told, and stops no counting."""
+        if self._gauges is None:
+            return
+        try:
+            readings = self._gauges.read()
+        except (AgentError, OSError) as error:
+            _LOG.warning("a gauge cannot be read: %s", error)
+            return
+        self._last = _to_operations(readings)
+        self._sum = merge_operations(self._sum, self._last)
 
     def restart(self) -> None:
         """Begin another window; the last readings hold until the next."""

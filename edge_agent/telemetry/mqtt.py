@@ -22,7 +22,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_agent.access import is_loopback, pinned_context
+from edge_agent.access import pinned_context
+from edge_agent.addresses import is_loopback
 from edge_agent.errors import LinkError
 
 KEEPALIVE_SECONDS: Final = 60

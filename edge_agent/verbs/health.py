@@ -42,6 +42,9 @@ def show_status(config: AgentConfig) -> Answer:
 
 
 def _shown(slot: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return what is for people: no histogram, and nothing that is empty."""
     return [
-        (key, value) for key, value in slot.items() if value is not None and value != ""
+        (key, value)
+        for key, value in slot.items()
+        if key != "latency_counts" and value is not None and value != ""
     ]

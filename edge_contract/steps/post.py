@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps from a model's raw output to class probabilities.
+"""Steps from a model's raw output to class probabilities, which are observed.
 
 A step is a JSON object with its name under ``step`` and its numbers as decimal
-strings. Unknown steps are refused, never skipped.
+strings. Unknown steps are refused, never skipped. What may follow in the same list,
+after observation, is in ``decide``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_contract.errors import StepError
+from edge_contract.steps.decide import PLACE, DecisionRule
+from edge_contract.steps.parameters import Parameters, StepSpec
 
 Float32 = NDArray[np.float32]
-StepSpec = Mapping[str, str]
 PostStep = Callable[[Float32], Float32]
 _FEW = 64
 _SAFE = 80.0
@@ -70,21 +72,34 @@ def check_post(steps: Sequence[StepSpec]) -> None:
     """Refuse steps that this version does not know.
 
     Raises:
-        StepError: A step is unknown or has unknown parameters.
+        StepError: A step is unknown, has unknown parameters, or is out of order.
     """
-    for step in steps:
-        if step.get("step") not in _POST or set(step) != {"step"}:
-            msg = f"post-processing: expected one of {sorted(_POST)}, found {step!r}"
-            raise StepError(msg, next_step="update this program")
+    for step in observed_steps(steps):
+        Parameters(step, PLACE, frozenset())
+    decision_rule(steps)
 
 
 def apply_post(steps: Sequence[StepSpec], outputs: Float32) -> Float32:
-    """Apply checked ``steps`` to raw outputs, float32 [n, K], or one of them, [K]."""
+    """Apply the steps before observation to float32 [n, K], or to one output, [K]."""
     for step in compile_post(steps):
         outputs = step(outputs)
     return outputs
 
 
 def compile_post(steps: Sequence[StepSpec]) -> tuple[PostStep, ...]:
-    """Return checked ``steps`` as functions, to be applied one after the other."""
-    return tuple(_POST[step["step"]] for step in steps)
+    """Return the steps before observation, to be applied one after the other."""
+    return tuple(_POST[step["step"]] for step in observed_steps(steps))
+
+
+def decision_rule(steps: Sequence[StepSpec]) -> DecisionRule:
+    """Return what the steps after observation say.
+
+    Raises:
+        StepError: A step is unknown, or has wrong parameters.
+    """
+    return DecisionRule.parse(steps[len(observed_steps(steps)) :])
+
+
+def observed_steps(steps: Sequence[StepSpec]) -> list[StepSpec]:
+    """Return the first steps, those from raw outputs to what is observed."""
+    return list(takewhile(lambda one: one.get("step") in _POST, steps))

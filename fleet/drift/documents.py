@@ -15,6 +15,7 @@ from edge_contract.errors import EdgeError
 from fleet.drift.decide import current_shifts, gates
 from fleet.drift.device import DeviceState
 from fleet.drift.engine import DriftEngine
+from fleet.drift.fleetwide.parameters import SLOTS_AN_HOUR
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.words import describe_scope
 from fleet.drift.yardstick import Yardstick
@@ -25,6 +26,7 @@ from fleet.store.drift import (
     list_open_verdicts,
     list_states,
 )
+from fleet.store.drift_fleets import list_large_fleets, list_views
 from fleet.store.statistics import statistics_from_columns
 from fleet.store.windows import list_latest_windows
 
@@ -49,16 +51,21 @@ class DriftDocuments:
         self, connection: Connection, fleet: str | None = None
     ) -> dict[str, Any]:
         """Return scope, open verdicts, and every device with its features."""
-        ids = {one["id"] for one in list_devices(connection, fleet)}
+        listed = list_devices(connection, fleet)
+        ids = {one["id"] for one in listed}
         verdicts = [
             verdict_document(one)
             for one in list_open_verdicts(connection)
-            if one["device"] in ids
+            if one["device"] in ids or _is_wide(one, fleet)
         ]
+        large = set(list_large_fleets(connection, self._parameters.cohort_devices))
+        fleets = {one["id"]: one["fleet"] for one in listed}
         drifted = {one["device"] for one in verdicts}
         devices = []
         for row in list_states(connection):
             if row["device"] not in ids:
+                continue
+            if (fleets[row["device"]], row["ref_id"]) in large:
                 continue
             found = self._read_state(connection, row)
             if found is not None:
@@ -67,10 +74,16 @@ class DriftDocuments:
                 if row["device"] in drifted:
                     document["status"] = "drifted"
                 devices.append(document)
+        views = [one["document"] for one in list_views(connection, fleet)]
+        scopes = [one["scope"] for one in views]
+        if devices or not views:
+            scopes.append(describe_scope(len(devices), self._parameters))
         return {
-            "scope": describe_scope(len(devices), self._parameters),
+            "scope": " ".join(scopes),
             "verdicts": verdicts,
-            "devices": devices,
+            "devices": devices + [one for view in views for one in view["devices"]],
+            "counted": [view["counted"] for view in views],
+            "refused": [view["refused"] for view in views],
         }
 
     def read_device(self, connection: Connection, device: str) -> dict[str, Any]:
@@ -79,11 +92,14 @@ class DriftDocuments:
         Raises:
             NotFoundError: No device has this id.
         """
-        find_device(connection, device)
+        fleet = find_device(connection, device)["fleet"]
         verdicts = [
             verdict_document(one)
             for one in list_device_verdicts(connection, device, limit=_VERDICTS_SHOWN)
         ]
+        seen = self._find_in_views(connection, device, fleet)
+        if seen is not None:
+            return self._read_large(connection, seen, verdicts)
         row = find_state(connection, device)
         found = None if row is None else self._read_state(connection, row)
         if found is None:
@@ -95,6 +111,46 @@ class DriftDocuments:
             document["status"] = "drifted"
         document["verdicts"] = verdicts
         counts, windows = self._live_counts(connection, device, state, yardstick)
+        document["histogram_windows"] = windows
+        document["histograms"] = [
+            _histogram(yardstick, index, counts)
+            for index in range(len(yardstick.profile.features))
+        ]
+        return document
+
+    def _find_in_views(
+        self, connection: Connection, device: str, fleet: str
+    ) -> tuple[dict[str, Any], bytes] | None:
+        """Return a device's document in a large fleet, and its reference profile.
+
+        A view holds the devices that moved most; another one of the fleet is quiet.
+        """
+        latest = list_latest_windows(connection, device, limit=1)
+        for view in list_views(connection, fleet):
+            ref_id = bytes(view["ref_id"])
+            if not latest or latest[0]["ref_id"] != ref_id:
+                continue
+            quiet = {"device": device, "status": "quiet", "features": [], "windows": 0}
+            devices = view["document"]["devices"]
+            found = next((one for one in devices if one["device"] == device), quiet)
+            return dict(found), ref_id
+        return None
+
+    def _read_large(
+        self,
+        connection: Connection,
+        seen: tuple[dict[str, Any], bytes],
+        verdicts: list[dict[str, Any]],
+    ) -> dict[str, Any]:
+        document, ref_id = seen
+        yardstick = self._drift.find_yardstick(connection, ref_id)
+        document |= {"verdicts": verdicts, "histograms": [], "histogram_windows": 0}
+        document["ref_id"] = ref_id.hex()
+        if yardstick is None:
+            return document
+        counts, windows = self._sum_latest(
+            connection, document["device"], yardstick, SLOTS_AN_HOUR
+        )
         document["histogram_windows"] = windows
         document["histograms"] = [
             _histogram(yardstick, index, counts)
@@ -150,9 +206,14 @@ class DriftDocuments:
         yardstick: Yardstick,
     ) -> tuple[Int64, int]:
         """Sum the windows that make the newest units."""
-        profile = yardstick.profile
         a_unit = state.windows / max(state.units, 1)
         limit = min(max(round(a_unit * _UNITS_SHOWN), 1), _MOST_WINDOWS)
+        return self._sum_latest(connection, device, yardstick, limit)
+
+    def _sum_latest(
+        self, connection: Connection, device: str, yardstick: Yardstick, limit: int
+    ) -> tuple[Int64, int]:
+        profile = yardstick.profile
         counts, windows = np.zeros(profile.layout.size, dtype=np.int64), 0
         for row in list_latest_windows(connection, device, limit=limit):
             if row["ref_id"] != profile.ref_id:
@@ -167,13 +228,18 @@ class DriftDocuments:
 
 def verdict_document(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of ``verdicts`` as JSON values."""
-    names = ("id", "device", "fleet", "kind", "provisional", "opened_us", "closed_us")
+    names = ("id", "device", "subject", "fleet", "kind", "provisional", "opened_us")
+    more = ("closed_us", "acked_us", "acked_by")
     return {
-        **{name: row[name] for name in names},
+        **{name: row[name] for name in (*names, *more)},
         "ref_id": row["ref_id"].hex(),
         "close_reason": row["close_reason"],
         **row["evidence"],
     }
+
+
+def _is_wide(row: Mapping[str, Any], fleet: str | None) -> bool:
+    return row["device"] is None and fleet in {None, row["fleet"]}
 
 
 def _histogram(yardstick: Yardstick, feature: int, counts: Int64) -> dict[str, Any]:

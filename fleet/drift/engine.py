@@ -2,8 +2,10 @@
 """The drift engine: reads new windows, keeps states, opens and closes verdicts.
 
 Owns the transaction: everything that one tick reads and writes is in it, so that a kill
-at any moment repeats a tick or does not. The rules are pure and live in ``device`` and
-``decide``. It assumes one writer of windows (their ids grow in the order of commits).
+at any moment repeats a tick or does not. Fleets of at least eight devices are judged by
+``fleetwide``; devices of smaller ones each on its own, by the pure rules of ``device``
+and ``decide``. It assumes one writer of windows (their ids grow in the order of
+commits).
 """
 
 import logging
@@ -18,6 +20,7 @@ from edge_contract.window import WindowStatistics, check_statistics
 from fleet.drift.cusum import Cusum
 from fleet.drift.decide import Finding, find_drift, is_back
 from fleet.drift.device import DeviceState, observe
+from fleet.drift.fleetwide.engine import FleetwideEngine
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.track import Place, Track, decode_track, encode_track, is_late
 from fleet.drift.words import evidence_document
@@ -25,6 +28,7 @@ from fleet.drift.yardstick import Yardstick
 from fleet.services import Clock
 from fleet.store.devices import list_devices
 from fleet.store.drift import (
+    close_former_verdicts,
     close_verdict,
     find_state,
     list_device_windows_since,
@@ -34,6 +38,7 @@ from fleet.store.drift import (
     open_verdict,
     replace_state,
 )
+from fleet.store.drift_fleets import list_large_fleets
 from fleet.store.engine import reading, writing
 from fleet.store.profiles import ProfileCache
 from fleet.store.statistics import statistics_from_columns
@@ -61,6 +66,7 @@ class DriftEngine:
         self._profiles = ProfileCache()
         self._yardsticks: dict[bytes, Yardstick] = {}
         self._seen = 0  # all devices' windows up to here are in their states
+        self._large: dict[tuple[str, bytes], FleetwideEngine] = {}
 
     def tick(self) -> None:
         """Take in all new windows and decide; does nothing when there are none."""
@@ -68,13 +74,48 @@ class DriftEngine:
             newest = last_window_id(connection)
         if newest <= self._seen:
             return
-        with writing(self._engine) as connection:
-            behind = False
-            for device in list_devices_since(connection, self._seen):
-                behind |= self._advance(connection, device)
-            self._judge(connection)
+        try:
+            with writing(self._engine) as connection:
+                behind = self._tick(connection)
+        except BaseException:
+            # What was not committed must not be remembered.
+            self._large.clear()
+            raise
         if not behind:
             self._seen = newest
+
+    def _tick(self, connection: Connection) -> bool:
+        """Take in what is new; return whether more is waiting."""
+        behind = False
+        large = list_large_fleets(connection, self._parameters.cohort_devices)
+        for fleet, ref_id in large:
+            engine = self._find_large(connection, fleet, ref_id)
+            if engine is not None:
+                behind |= engine.tick(connection)
+        fleets = {one["id"]: one["fleet"] for one in list_devices(connection)}
+        for device in list_devices_since(connection, self._seen, skip=large):
+            skip = [ref_id for fleet, ref_id in large if fleet == fleets.get(device)]
+            behind |= self._advance(connection, device, skip)
+        self._judge(connection, fleets, set(large))
+        return behind
+
+    def _find_large(
+        self, connection: Connection, fleet: str, ref_id: bytes
+    ) -> FleetwideEngine | None:
+        found = self._large.get((fleet, ref_id))
+        if found is not None:
+            return found
+        profile = self._profiles.find(connection, ref_id)
+        if profile is None:
+            return None
+        for one in list_open_verdicts(connection):
+            is_lone = one["slot"] is None and one["fleet"] == fleet
+            if is_lone and one["ref_id"] == ref_id:
+                self._close_all(
+                    connection, one["device"], "the fleet is judged as a whole now"
+                )
+        engine = FleetwideEngine(fleet, profile, self._clock, connection)
+        return self._large.setdefault((fleet, ref_id), engine)
 
     def find_yardstick(self, connection: Connection, ref_id: bytes) -> Yardstick | None:
         """Return the yardstick of a reference profile, None when it is unknown."""
@@ -99,13 +140,16 @@ class DriftEngine:
             _LOG.warning("drift: device %s starts afresh: %s", row["device"], error)
             return None
 
-    def _advance(self, connection: Connection, device: str) -> bool:
-        """Take in a device's new windows; return whether more are waiting."""
+    def _advance(self, connection: Connection, device: str, skip: list[bytes]) -> bool:
+        """Take in a device's new windows; return whether more are waiting.
+
+        Those under the profiles to ``skip`` are taken by the fleetwide engine.
+        """
         row = find_state(connection, device)
         track = None if row is None else self.read_track(connection, row)
         last = 0 if row is None else int(row["last_window_id"])
         rows = list_device_windows_since(
-            connection, device, last, limit=_WINDOWS_A_TICK
+            connection, device, last, limit=_WINDOWS_A_TICK, skip=skip
         )
         for window in rows:
             track = self._take(connection, device, track, window)
@@ -138,7 +182,12 @@ class DriftEngine:
         if statistics is None:
             return track
         if track is None or track.ref_id != place.ref_id:
-            self._close_all(connection, device, "another model serves (new reference)")
+            reason = "another model serves (new reference)"
+            self._close_all(connection, device, reason)
+            now_us = self._clock.wall_us()
+            close_former_verdicts(
+                connection, device, place.ref_id, now_us=now_us, reason=reason
+            )
             state, seq = DeviceState.start(yardstick), place.seq
         else:
             state, seq = track.state, place.seq
@@ -150,7 +199,7 @@ class DriftEngine:
 
     def _close_all(self, connection: Connection, device: str, reason: str) -> None:
         for verdict in list_open_verdicts(connection):
-            if verdict["device"] == device:
+            if verdict["device"] == device and verdict["slot"] is None:
                 close_verdict(
                     connection,
                     verdict["id"],
@@ -159,15 +208,25 @@ class DriftEngine:
                 )
                 _LOG.info("drift: %s: verdict closed: %s", device, reason)
 
-    def _judge(self, connection: Connection) -> None:
-        judged = {one["device"]: one for one in list_open_verdicts(connection)}
-        fleets = {one["id"]: one["fleet"] for one in list_devices(connection)}
+    def _judge(
+        self,
+        connection: Connection,
+        fleets: Mapping[str, str],
+        large: set[tuple[str, bytes]],
+    ) -> None:
+        judged = {
+            one["device"]: one
+            for one in list_open_verdicts(connection)
+            if one["slot"] is None
+        }
         pools: dict[str, dict[str, tuple[DeviceState, Yardstick]]] = {}
         for row in list_states(connection):
             device = row["device"]
             yardstick = self.find_yardstick(connection, row["ref_id"])
             track = self.read_track(connection, row)
             if device not in fleets or yardstick is None or track is None:
+                continue
+            if (fleets[device], row["ref_id"]) in large:
                 continue
             if device in judged:
                 self._maybe_clear(connection, row, track, judged[device])
@@ -195,6 +254,7 @@ class DriftEngine:
             connection,
             {
                 "device": device,
+                "subject": device,
                 "fleet": fleet,
                 "ref_id": profile.ref_id,
                 "kind": "device",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs ``drift list|show``.
+"""The verbs ``drift list|show|ack|mute``.
 
 Owns their arguments and texts; the sentences come from the server.
 """
@@ -31,6 +31,30 @@ def register(groups: Groups) -> None:
         example="edge-fleet drift show watch-1",
     )
     show.add_argument("id", metavar="ID", help="device id")
+    ack = add_verb(
+        verbs,
+        "ack",
+        _ack,
+        summary="say that a verdict has been seen",
+        example="edge-fleet drift ack 12 --relearn",
+    )
+    ack.add_argument("id", metavar="VERDICT", type=int, help="number of the verdict")
+    ack.add_argument(
+        "--relearn",
+        action="store_true",
+        help="close it and let the device learn its level anew",
+    )
+    mute = add_verb(
+        verbs,
+        "mute",
+        _mute,
+        summary="open no verdict on a device, tag=value or the world for some time",
+        example="edge-fleet drift mute watch-5 --hours 24 --reason maintenance",
+    )
+    mute.add_argument("subject", metavar="SUBJECT")
+    mute.add_argument("--hours", type=int, default=24, help="for how long")
+    mute.add_argument("--reason", required=True, help="kept with the mute")
+    mute.add_argument("--fleet", default="default", help="the fleet of the subject")
 
 
 def _list(arguments: argparse.Namespace, client: FleetClient) -> Answer:
@@ -46,7 +70,11 @@ def _list(arguments: argparse.Namespace, client: FleetClient) -> Answer:
         for one in document["devices"]
     ]
     header = ("device", "status", "windows", "own units", "feature", "mean shift")
-    lines = [one["summary"] for one in document["verdicts"]] or ["No open verdict."]
+    lines = [
+        f"{one['id']} {one['kind']}: {one['summary']}"
+        + (f" (seen by {one['acked_by']})" if one["acked_by"] else "")
+        for one in document["verdicts"]
+    ] or ["No open verdict."]
     lines += ["", format_table(header, rows), "", document["scope"]]
     return Answer(document, "\n".join(lines))
 
@@ -58,7 +86,7 @@ def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     ]
     for one in document["verdicts"]:
         state = "open" if one["closed_us"] is None else f"closed: {one['close_reason']}"
-        lines.append(f"verdict {one['id']} ({state}): {one['summary']}")
+        lines.append(f"verdict {one['id']} ({one['kind']}, {state}): {one['summary']}")
     rows: list[tuple[object, ...]] = [
         (
             one["name"],
@@ -74,6 +102,29 @@ def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     return Answer(document, "\n".join(lines))
 
 
+def _ack(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    body = {"relearn": arguments.relearn}
+    document = client.post(f"/drift/verdicts/{arguments.id}/ack", body)
+    text = f"verdict {document['id']} on {document['subject']}: seen"
+    if document["closed_us"] is not None:
+        text += f"; closed: {document['close_reason']}"
+    return Answer(document, text)
+
+
+def _mute(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    body = {
+        "subject": arguments.subject,
+        "fleet": arguments.fleet,
+        "seconds": arguments.hours * 3600,
+        "reason": arguments.reason,
+    }
+    document = client.post("/drift/mutes", body)
+    text = f"{document['subject']}: no verdict for {arguments.hours} hours"
+    return Answer(document, text)
+
+
 def _largest(features: list[dict[str, Any]]) -> tuple[object, ...]:
+    if not features:
+        return ("-", "-")
     most = max(features, key=lambda one: abs(one["mean_shift_sd"]))
     return (most["name"], f"{most['mean_shift_sd']:+.2f} sd")

@@ -24,8 +24,9 @@ def describe_scope(devices: int, parameters: DriftParameters) -> str:
             "verdict on the world or on a cohort."
         )
     return (
-        f"{devices} devices report. Each is judged on its own: this version gives no "
-        "verdict on the world or on a cohort."
+        f"{devices} devices report, fewer than {parameters.cohort_devices} under each "
+        "reference profile: each is judged on its own, and there is no verdict on the "
+        "world or on a cohort."
     )
 
 

@@ -298,15 +298,48 @@ verdicts = Table(
     "verdicts",
     metadata,
     Column("id", _ROW_ID, primary_key=True, autoincrement=True),
-    Column("device", ForeignKey("devices.id"), nullable=False, index=True),
+    Column("device", ForeignKey("devices.id"), index=True),  # None: world or cohort
+    Column("subject", String(200), nullable=False),  # device, "world", "tag=value"
     Column("fleet", String(32), nullable=False, index=True),
     Column("ref_id", LargeBinary(8), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("provisional", Boolean, nullable=False),
+    Column("slot", BigInteger),  # of the decision; None by the rule for small fleets
     Column("opened_us", BigInteger, nullable=False),
     Column("closed_us", BigInteger),
     Column("close_reason", String(64)),
+    Column("acked_us", BigInteger),
+    Column("acked_by", String(64)),
     Column("evidence", JSON, nullable=False),
+)
+
+drift_fleets = Table(
+    "drift_fleets",
+    metadata,
+    Column("fleet", String(32), primary_key=True),
+    Column("ref_id", LargeBinary(8), primary_key=True),
+    Column("part", Integer, primary_key=True),  # of a large state, in order
+    Column("last_window_id", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+
+drift_views = Table(
+    "drift_views",  # what fleetwide states say, for documents
+    metadata,
+    Column("fleet", String(32), primary_key=True),
+    Column("ref_id", LargeBinary(8), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+drift_mutes = Table(
+    "drift_mutes",
+    metadata,
+    Column("fleet", String(32), primary_key=True),
+    Column("subject", String(200), primary_key=True),
+    Column("until_us", BigInteger, nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("created_by", String(64), nullable=False),
 )
 
 # -- samples, pipelines, audit ------------------------------------------------------

@@ -85,9 +85,11 @@ def _choose_first(document: dict[str, Any], selection: Selection) -> None:
 
 def _show_words(document: dict[str, Any]) -> None:
     for one in document["verdicts"]:
-        with ui.element("div").classes("el-strip el-serious w-full"):
+        tone = "el-good" if one["kind"] == "season" else "el-serious"
+        with ui.element("div").classes(f"el-strip {tone} w-full"):
             ui.label(one["summary"]).classes("font-medium")
-            ui.label(f"Next: {one['next_step']}").classes("el-dim")
+            seen = f" Seen by {one['acked_by']}." if one["acked_by"] else ""
+            ui.label(f"Next: {one['next_step']}.{seen}").classes("el-dim")
     if not document["verdicts"]:
         with ui.element("div").classes("el-strip el-good w-full"):
             ui.label("No device has drifted.").classes("font-medium")

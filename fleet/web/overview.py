@@ -67,7 +67,8 @@ def _show_tiles(document: dict[str, Any]) -> None:
             count_text(totals["windows"]),
             f"{totals['bytes'] / 1024:,.0f} KiB received",
         )
-        drifted = len(document["drift"]["verdicts"])
+        verdicts = document["drift"]["verdicts"]
+        drifted = sum(one["kind"] != "season" for one in verdicts)
         tile("Drifted", str(drifted), "open verdicts")
 
 

@@ -75,6 +75,14 @@ def is_silent(last_seen_us: int | None, now_us: int) -> bool:
 def _drift(verdict: Mapping[str, Any]) -> Problem:
     moves = ", ".join(one["summary"] for one in verdict["features"])
     suffix = " (provisional)" if verdict["provisional"] else ""
+    if verdict["device"] is None or verdict["kind"] != "device":
+        link = f"/drift?device={verdict['device']}" if verdict["device"] else "/drift"
+        return Problem(
+            "notice" if verdict["kind"] == "season" else "serious",
+            verdict["summary"],
+            verdict["next_step"],
+            link,
+        )
     return Problem(
         "serious",
         f"{verdict['device']} has drifted{suffix}: {moves}",

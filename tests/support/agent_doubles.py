@@ -25,6 +25,10 @@ class ManualClock:
         self._wall_us += us
         self._monotonic_us += us
 
+    def jump(self, us: int) -> None:
+        """Set the wall clock on, or back."""
+        self._wall_us += us
+
     def wall_us(self) -> int:
         """Return the wall clock."""
         return self._wall_us

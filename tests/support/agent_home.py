@@ -111,13 +111,13 @@ class AgentHome:
         slots.commit()
         return digest
 
-    def start(self) -> None:
-        """Start ``edge-agent run``."""
+    def start(self, **environment: str) -> None:
+        """Start ``edge-agent run``, with more in its environment."""
         with (self.folder / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, "run", "--config", str(self.config)],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},  # noqa: TID251 - a child
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},  # noqa: TID251 - a child
                 stderr=log,
             )
 

@@ -50,12 +50,15 @@ class TestBroker(Protocol):
 class Mosquitto:
     """The Mosquitto that is installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, allows_anonymous: bool = True, more: str = ""
+    ) -> None:
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
         self._config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\n"
-            "persistence false\nlog_type none\n"
+            f"listener {self.port} 127.0.0.1\n"
+            f"allow_anonymous {str(allows_anonymous).lower()}\n"
+            f"persistence false\nlog_type none\n{more}"
         )
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -58,3 +58,18 @@ def dense_onnx(
         producer_name="a test",
     )
     return bytes(model.SerializeToString())
+
+
+def sum_onnx(values: int) -> bytes:
+    """Return a model without weights: the sum of its input."""
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("input", (1, values)), ("output", (1, 1)))
+    ]
+    nodes = [helper.make_node("ReduceSum", ["input"], ["output"], name="sum")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "sum", ends[:1], ends[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    return bytes(model.SerializeToString())

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from edge_agent.config import Duration
+from edge_agent.addresses import Address
+from edge_agent.config import Duration, ServiceConfig
 from edge_agent.flow import Predictions, Repository
 from edge_agent.serve.server import Server
-from edge_agent.serve.settings import Address, ServiceConfig
 
 FREE = Address("127.0.0.1", 0)
 

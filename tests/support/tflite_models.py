@@ -60,7 +60,11 @@ def dense_model(
 
 
 def stack_model(
-    widths: tuple[int, ...], seed: int = 0, *, softmax: bool = False
+    widths: tuple[int, ...],
+    seed: int = 0,
+    *,
+    softmax: bool = False,
+    spread: float = 0.0,
 ) -> bytes:
     """Return dense layers with a ReLU between them, of random weights.
 
@@ -68,6 +72,8 @@ def stack_model(
         widths: Values of the input, of each hidden layer, and of the output.
         seed: Of the weights.
         softmax: Whether the output is probabilities.
+        spread: How many octaves lie between the smallest and the largest channel behind
+            the first layer; the second layer takes them back.
     """
     random = np.random.default_rng(seed)
     model, graph = schema.ModelT(), schema.SubGraphT()
@@ -76,9 +82,15 @@ def stack_model(
     graph.name, graph.operators = "main", []
     graph.tensors = [_tensor("input", (1, widths[0]), 0)]
     layers = len(widths) - 1
+    gains = np.exp2(-np.linspace(0, spread, widths[1]))
     for layer, (given, wanted) in enumerate(pairwise(widths)):
         weights = random.normal(size=(wanted, given)) / np.sqrt(given)
-        values = (weights.astype("<f4"), random.normal(size=wanted).astype("<f4") / 4)
+        offsets = random.normal(size=wanted) / 4
+        if layer == 0:
+            weights, offsets = weights * gains[:, np.newaxis], offsets * gains
+        if layer == 1:
+            weights = weights / gains
+        values = (weights.astype("<f4"), offsets.astype("<f4"))
         before = 3 * layer if layer else 0
         for name, one in zip(("weights", "bias"), values, strict=True):
             model.buffers.append(_buffer(one.astype("<f4").tobytes()))
@@ -97,6 +109,28 @@ def stack_model(
     graph.inputs, graph.outputs = [0], [3 * layers]
     if softmax:
         _add_softmax(model, graph)
+    return _packed(model, graph)
+
+
+def int8_input_model(values: int, scale: float, zero_point: int) -> bytes:
+    """Return a model that takes int8 and gives back the real values that it took."""
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.description = 3, "int8"
+    model.buffers = [_buffer(b"")]
+    graph.name = "main"
+    graph.tensors = [
+        _tensor("input", (1, values), 0),
+        _tensor("output", (1, values), 0),
+    ]
+    graph.tensors[0].type = schema.TensorType.INT8
+    graph.tensors[0].quantization = schema.QuantizationParametersT()
+    graph.tensors[0].quantization.scale = [scale]
+    graph.tensors[0].quantization.zeroPoint = [zero_point]
+    options = schema.DequantizeOptionsT()
+    kind = schema.BuiltinOptions.DequantizeOptions
+    graph.operators = [_operator(0, [0], [1], kind, options)]
+    model.operatorCodes = [_code(schema.BuiltinOperator.DEQUANTIZE)]
+    graph.inputs, graph.outputs = [0], [1]
     return _packed(model, graph)
 
 

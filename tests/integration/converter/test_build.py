@@ -2,12 +2,14 @@
 """Builds from a small LiteRT model through the command line, to a bundle on disk."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from converter.cli import main
@@ -84,6 +86,14 @@ def test_a_build_holds_what_it_reports(
         assert figures["samples"] == str(report["samples"]) == str(60 * 19)
         assert f"{report['variants'][0]['metric_value']:.6f}" == figures["top1"]
         assert report["variants"][0]["latency_median_us"] > 0
+        static = [
+            one["latency_median_us"]
+            for one in report["variants"]
+            if re.fullmatch("litert-static-.*-channel", one["id"])
+        ]
+        # Ranges change no arithmetic: noise must not choose between them.
+        assert len(static) > 1
+        assert set(static) == {static[0]}
         keys = set(_keys(json.loads(bundle.manifest_bytes)))
         assert not [one for one in keys if "latency" in one or "host" in one]
 
@@ -140,6 +150,54 @@ def test_logits_get_a_softmax_step(
     build(folder, capsys)
     with Bundle.open(folder / "out.bundle") as bundle:
         assert [dict(one) for one in bundle.manifest.post] == [{"step": "softmax"}]
+
+
+def test_declared_steps_are_in_the_bundle_and_calibration_runs_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = build(folder, capsys, "--objective", "size")
+    for name in ("c.npz", "v.npz"):
+        with np.load(folder / name) as found:
+            arrays = {key: found[key] for key in found.files}
+        arrays["x"] = (arrays["x"] * 4 + 8).astype(np.float32)
+        save(folder / name, **arrays)
+    pre = "normalise mean=8,8,8 sd=4,4,4"
+    post = ("smoothing method=majority results=5", "threshold at=0.6")
+    told = ["--pre", pre, *(word for one in post for word in ("--post", one))]
+    report = build(folder, capsys, "--objective", "size", *told)
+
+    assert (
+        report["variants"][0]["metric_value"] == (plain["variants"][0]["metric_value"])
+    )
+    assert main(["inspect", str(folder / "out.bundle")]) == 0
+    shown = capsys.readouterr().out
+    assert f"  before      {pre}\n" in shown
+    assert f"  after       {post[0]}\n" in shown
+    with Bundle.open(folder / "out.bundle") as bundle:
+        manifest, profile = bundle.manifest, bundle.profile
+        assert [dict(one) for one in manifest.pre] == [
+            {"step": "normalise", "mean": "8,8,8", "sd": "4,4,4"}
+        ]
+        assert [one["step"] for one in manifest.post] == [
+            "softmax",
+            "smoothing",
+            "threshold",
+        ]
+        # Statistics see what the source delivers, golden vectors what the model takes.
+        with np.load(folder / "c.npz") as calibration:
+            raw = calibration["x"]
+        expected = [float(one) for one in raw.mean(axis=0)]
+        assert [one.mean for one in profile.features] == pytest.approx(expected)
+        assert abs(bundle.golden.inputs).max() < raw.max() / 2
+
+
+def test_steps_that_do_not_lead_to_the_model_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(folder, "--pre", "normalise mean=1,2 sd=1,2")) == 1
+    assert "expected 2 channels" in capsys.readouterr().err
+    assert main(arguments(folder, "--pre", "blur by=3")) == 2
+    assert "--pre: pre-processing: expected one of" in capsys.readouterr().err
 
 
 def test_a_signature_verifies_under_its_key_alone(

@@ -15,8 +15,12 @@ from converter.errors import (
     ConvertModelError,
     ConvertOperatorError,
 )
+from converter.exports import export_models
+from converter.litert.normalise import normalise
 from converter.loaders import open_source
 from converter.loaders.framework import FrameworkSource
+from converter.parity import check_parity
+from converter.profiles import load_profile
 from edge_contract.bundle import Bundle
 from tests.support.convert_inputs import rows, save
 from tests.support.keras_models import make_models
@@ -84,13 +88,28 @@ def test_two_builds_of_a_keras_file_are_the_same_bytes(
 
 @pytest.mark.parametrize("name", ["conv.h5", "saved"])
 def test_other_sources_export_what_they_compute(models: Path, name: str) -> None:
-    from converter.litert.normalise import normalise
-    from converter.parity import check_parity
-
     frames = ArrayFrames(rows(recordings=8, length=8)["x"].reshape(8, 8, 3))
     with open_source(models / name) as source:
         model = normalise(source.export("litert"), source=name)
         assert check_parity(source, model, frames).sqnr_db >= 80
+
+
+@pytest.mark.parametrize("name", ["conv.keras", "saved"])
+def test_a_device_with_onnx_runtime_gets_a_model_of_its_own(
+    models: Path, name: str
+) -> None:
+    frames = ArrayFrames(rows(recordings=8, length=8)["x"].reshape(8, 8, 3))
+    with open_source(models / name) as source:
+        found, absent = export_models(source, [load_profile("aarch64-a72")])
+        assert [one.runtime for one in found] == ["litert", "onnxruntime"]
+        assert [one.post for one in found] == [("softmax",)] * 2
+        for one in found:
+            assert check_parity(source, one, frames).sqnr_db >= 80
+        again, _ = export_models(source, [load_profile("aarch64-a72")])
+    assert [one.content for one in again] == [one.content for one in found]
+    assert absent == {
+        "reference": "the reference runtime is for linear models and trees"
+    }
 
 
 def test_an_operator_that_the_runtime_lacks_is_named(models: Path) -> None:

@@ -157,6 +157,19 @@ def test_no_branch_flips_beside_a_threshold(tmp_path: Path, estimator: Any) -> N
 
 
 @pytest.mark.slow
+def test_two_exports_are_the_same_bytes(tmp_path: Path) -> None:
+    estimator = make_pipeline(
+        StandardScaler(), RandomForestClassifier(4, random_state=0)
+    )
+    path = save_joblib(tmp_path / "model.joblib", fitted(estimator, VALUES, LABELS))
+    found = []
+    for _ in range(2):  # in a process each
+        with open_source(path, trust_pickle=True) as source:
+            found.append([source.export(one) for one in ("onnxruntime", "reference")])
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
 def test_missing_values_go_the_way_they_were_trained(tmp_path: Path) -> None:
     values = VALUES[:300].copy()
     values[::3, 20:40] = np.nan

@@ -18,7 +18,7 @@ import pytest
 
 from edge_agent import load
 from edge_agent.batch.store import StoredPredictions
-from edge_agent.serve.settings import ServiceConfig
+from edge_agent.config import ServiceConfig
 from tests.support.bundles import make_bundle
 from tests.support.served_models import VECTOR, TwinRepository, TwinSlot
 from tests.support.service import serve_models

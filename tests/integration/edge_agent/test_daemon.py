@@ -202,3 +202,26 @@ def test_an_interrupt_is_a_clean_stop(home: AgentHome) -> None:
 
     books = home.read_books()
     assert books.accounted == books.produced
+
+
+@pytest.mark.parametrize("cut", [b"no database" * 400, None], ids=["nonsense", "torn"])
+def test_a_damaged_outbox_is_put_aside_and_the_agent_serves(
+    home: AgentHome, cut: bytes | None
+) -> None:
+    ready(home).start()
+    home.await_produced(100)
+    home.stop()
+    path = home.state_dir / "outbox.sqlite"
+    data = path.read_bytes()
+    path.write_bytes(cut or data[:100] + bytes(len(data) - 100))
+    home.start()
+    aside = home.state_dir / "damaged"
+    await_value((aside / "produced-main.counter").exists, bool)
+    home.await_produced(100)
+    home.stop()
+
+    assert (aside / "outbox.sqlite").exists()
+    books, windows = home.read_books(), home.read_windows()
+    check_books(books, len(windows))
+    assert books.accounted == books.produced
+    assert [one.lost for one in windows] == [0] * len(windows)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config import Size
+from edge_agent.addresses import Address
+from edge_agent.config import ServiceConfig, Size
 from edge_agent.errors import ServeError
-from edge_agent.serve.settings import Address, ServiceConfig
 from tests.support.served_models import TwinRepository, make_repository
 from tests.support.service import FREE, LIVE, ask, connect, receive, serve_models
 

@@ -14,11 +14,11 @@ import tritonclient.grpc as triton
 from tritonclient.grpc import model_config_pb2, service_pb2
 from tritonclient.utils import InferenceServerException
 
-from edge_agent.config import Size
+from edge_agent.addresses import Address
+from edge_agent.config import ServiceConfig, Size
 from edge_agent.errors import ServeError
 from edge_agent.serve.grpc_messages import load_methods
 from edge_agent.serve.server import Server
-from edge_agent.serve.settings import Address, ServiceConfig
 from tests.support.served_models import TwinRepository, make_repository
 from tests.support.service import FREE, serve_models
 

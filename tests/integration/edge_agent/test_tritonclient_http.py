@@ -13,8 +13,8 @@ import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from edge_agent.config import ServiceConfig
 from edge_agent.serve.server import Server
-from edge_agent.serve.settings import ServiceConfig
 from tests.support.bundles import ModelRecipe
 from tests.support.served_models import TwinRepository, TwinSlot, load_model
 from tests.support.service import serve_models

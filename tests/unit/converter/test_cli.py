@@ -59,6 +59,9 @@ def test_failures_leave_with_1_and_no_output(
     ]
     for arguments, expected in cases:
         assert run(arguments, capsys) == (1, expected)
+    nowhere = str(tmp_path / "absent" / "out.bundle")
+    assert main([*base[:4], "-o", nowhere]) == 1
+    assert f"{nowhere}: expected a file path" in capsys.readouterr().err
     assert list(tmp_path.glob("*.bundle*")) == []
     assert list(tmp_path.glob(".*.part")) == []
 

@@ -14,6 +14,7 @@ from converter.errors import ConvertDataError
 from converter.tensors import TensorSpec
 from tests.support.convert_inputs import FEATURES, HOP, LABELS, LENGTH, rows, save
 
+PIXELS = {"step": "scale", "factor": "0.00392156862", "offset": "0"}
 RULE = FrameRule(TensorSpec("input", (1, LENGTH, FEATURES)), "series", HOP)
 
 
@@ -95,6 +96,6 @@ def test_raw_pixels_are_noticed(tmp_path: Path) -> None:
 
 def test_scaling_twice_is_refused(tmp_path: Path) -> None:
     values = np.random.default_rng(1).random((120, 6, 6, 1), dtype=np.float32)
-    data, found, rule = image_data(tmp_path, values, scale=("0.00392156862", "0"))
+    data, found, rule = image_data(tmp_path, values, pre=(PIXELS,))
     with pytest.raises(ConvertDataError, match="leave --scale out"):
         lint.check_range(data, found, rule, None)

@@ -15,6 +15,7 @@ from fleet import cli as fleet_cli
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 HOW_TO = ROOT / "docs" / "how-to" / "operate-a-fleet.md"
+SERVE = ROOT / "docs" / "how-to" / "serve-over-http.md"
 CONVERT = [
     ROOT / "docs" / "how-to" / f"convert-{name}.md"
     for name in ("a-model", "pytorch", "scikit-learn")
@@ -36,6 +37,7 @@ def find_commands(path: Path) -> list[str]:
 COMMANDS = [
     *find_commands(README),
     *find_commands(HOW_TO),
+    *find_commands(SERVE),
     *(one for page in CONVERT for one in find_commands(page)),
 ]
 

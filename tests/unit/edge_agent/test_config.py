@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from edge_agent.addresses import Address
 from edge_agent.config import (
     AgentConfig,
     FileSinkConfig,
@@ -101,7 +102,7 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
     assert slot.bundle == FOLDER / "watch.bundle"
     assert slot.shadow == ShadowConfig(FOLDER / "next.bundle")
     assert config.service == ServiceConfig(
-        "127.0.0.1:8080", FOLDER / "agent.sock", "127.0.0.1:8081"
+        Address("127.0.0.1", 8080), FOLDER / "agent.sock", Address("127.0.0.1", 8081)
     )
 
 
@@ -150,7 +151,7 @@ def test_a_variable_of_the_environment_is_put_in(
 ) -> None:
     monkeypatch.setenv("RECORDINGS", "/data")
 
-    slot = parse_slot("{source: {path: '${RECORDINGS}/a.npz'}}")
+    slot = parse_slot("{source: {type: file, path: '${RECORDINGS}/a.npz'}}")
 
     assert slot.source == FileSourceConfig(path=Path("/data/a.npz"))
 
@@ -199,6 +200,8 @@ def test_a_class_with_any_type_stands_for_the_other_names() -> None:
             LEAST + "limits: {temperature: 500}",
             "limits.temperature: expected 30 to 125",
         ),
+        (LEAST + "service: {http: 0.0.0.0:80}", "service.http: expected a loopback"),
+        (LEAST + "service: {http: 8080}", "service.http: expected an address like"),
         (LEAST + "log: {level: loud}", "log.level: expected one of debug, info"),
         ("state_dir: ${NO_SUCH_NAME}\nmodels: {main: {}}", "NO_SUCH_NAME"),
         ("x: [", "agent.yaml: expected YAML"),
@@ -221,13 +224,28 @@ def test_what_is_wrong_is_named_by_file_and_key(text: str, message: str) -> None
         ("{threads: 0}", "models.main.threads: expected 1 to 64, found 0"),
         ("{rat: 1}", "models.main.rat: unknown key; expected one of bundle, trust"),
         ("{source: 3}", "models.main.source: expected keys and values"),
-        ("{source: {}}", "models.main.source.path: missing"),
-        ("{source: {path: a, rat: 1}}", "models.main.source.rat: unknown key"),
-        ("{source: {path: a, rate: soon}}", "main.source.rate: expected a number"),
-        ("{source: {path: a, rate: -1}}", "main.source.rate: expected 0 to"),
-        ("{source: {path: a, repeat: 1}}", "main.source.repeat: expected true or"),
+        ("{source: {}}", "models.main.source.type: expected one of file"),
+        (
+            "{source: {type: file, path: a, rat: 1}}",
+            "models.main.source.rat: unknown key",
+        ),
+        (
+            "{source: {type: file, path: a, rate: soon}}",
+            "main.source.rate: expected a number",
+        ),
+        (
+            "{source: {type: file, path: a, rate: -1}}",
+            "main.source.rate: expected 0 to",
+        ),
+        (
+            "{source: {type: file, path: a, repeat: 1}}",
+            "main.source.repeat: expected true or",
+        ),
         ("{source: {path: a, type: no}}", "main.source.type: expected one of file"),
-        ("{sinks: [{path: a}, {pat: b}]}", "models.main.sinks.1"),
+        (
+            "{sinks: [{type: file, path: a}, {type: file, pat: b}]}",
+            "models.main.sinks.1",
+        ),
         ("{shadow: {bundle: a, cpu: 0%}}", "main.shadow.cpu: expected 0.1 to 100"),
     ],
 )

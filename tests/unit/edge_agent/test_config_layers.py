@@ -74,7 +74,7 @@ def test_a_section_that_the_file_lacks_can_come_from_the_environment() -> None:
     service = said.resolve().config.service
 
     assert service is not None
-    assert service.http == "127.0.0.1:8080"
+    assert str(service.http) == "127.0.0.1:8080"
 
 
 def test_a_variable_that_names_no_key_is_refused() -> None:

@@ -82,6 +82,7 @@ NAN[7, 1] = np.nan
         ({"x": GOOD["x"][:, :2]}, r"expected shape \[n, 8, 3\] or \[n, 3\]"),
         ({"x": NAN}, r"found 1 NaN or infinite, the first at \[7, 1\]"),
         ({"y": GOOD["y"][:5]}, "y: expected 60 integers"),
+        ({"y": GOOD["y"].astype(str)}, "store the number of the class"),
         ({"y": GOOD["y"].astype(np.float32) + np.nan}, "y: expected 60 integers"),
         ({"recording": np.arange(60) % 2}, "rows of each recording together"),
         ({"recording": np.ones(60)}, "recording: expected 60 integers or texts"),
@@ -144,7 +145,7 @@ def test_what_is_observed_follows_the_shape(
 
 
 def test_a_kind_that_does_not_fit_the_shape_is_refused() -> None:
-    with pytest.raises(ConvertShapeError, match=r"expected shape \[1, H, W, C\]"):
+    with pytest.raises(ConvertShapeError, match=r"expected frames \[H, W, C\]"):
         frame_rule(TensorSpec("input", (1, 9)), "image", None)
 
 
@@ -152,7 +153,8 @@ def test_pixels_are_taken_where_a_scale_is_declared(tmp_path: Path) -> None:
     spec = TensorSpec("input", (1, 6, 6, 1))
     pixels = np.random.default_rng(1).integers(0, 256, (20, 6, 6, 1), dtype=np.uint8)
     path = save(tmp_path / "d.npz", x=pixels)
-    scaled = frame_rule(spec, None, None, scale=("0.00392156862745098", "0"))
+    step = {"step": "scale", "factor": "0.00392156862745098", "offset": "0"}
+    scaled = frame_rule(spec, None, None, pre=(step,))
     data = load_dataset(path, scaled)
     assert np.allclose(frames_of(data), pixels / 255, atol=1e-6)
     assert scaled.value_range == ("0", "255")

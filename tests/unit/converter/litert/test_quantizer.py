@@ -51,7 +51,7 @@ def test_every_recipe_follows_float_with_float_inputs_and_outputs(
 ) -> None:
     recipes = stack.recipes()
     assert recipes[0] == Recipe("litert", "float32")
-    assert len({one.id for one in recipes}) == len(recipes) == 13
+    assert len({one.id for one in recipes}) == len(recipes) == 16
     assert {one.ranges for one in recipes} == {None, "minmax", "mse", "p99.9", "p99.99"}
     sizes = {}
     for one in recipes:
@@ -124,4 +124,4 @@ def test_bytes_do_not_depend_on_hash_seeds() -> None:
         )
         outputs.add(done.stdout)
     assert len(outputs) == 1
-    assert len(outputs.pop().split()) == 13
+    assert len(outputs.pop().split()) == 16

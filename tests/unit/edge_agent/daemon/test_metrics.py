@@ -115,3 +115,9 @@ def test_the_line_for_the_service_manager_has_the_rate() -> None:
     assert (
         summarise(after, {}) == "main: toy@abab 0/s p95 3.10 ms other: no model queue=4"
     )
+
+
+def test_a_model_that_has_answered_nothing_yet_has_no_quantiles() -> None:
+    fresh = slot("ab" * 32, model="toy", latency_us=None)
+
+    assert summarise(status(main=fresh), {}) == "main: toy@abab 0/s queue=4"

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import BackendError, ModelError
+from edge_agent.flow import Grid
 from edge_agent.runtime.backend import find_backend
 from edge_agent.runtime.model import Model, load, prove
+from edge_contract import quality
 from edge_contract.bundle import Bundle
+from edge_contract.errors import StepError
+from edge_contract.steps import apply_pre
 from tests.support.bundles import ModelRecipe, make_bundle
+from tests.support.tflite_models import int8_input_model
 
 IMAGE = ModelRecipe(observe="image", length=6, features=3)
 FORMS = {
@@ -58,6 +63,47 @@ def test_a_scale_comes_before_the_model_and_not_before_statistics(
     assert plain.reduce is not None
     assert np.array_equal(scaled.reduce(rows), plain.reduce(rows))
     assert scaled.reduce(rows).shape == (1, 5)
+
+
+def test_a_resize_makes_frames_of_the_sources_size(tmp_path: Path) -> None:
+    step = {"step": "resize", "from": "12,18,3", "to": "6,6"}
+    recipe = ModelRecipe(observe="image", length=6, features=3, pre=(step,))
+    model = loaded(tmp_path, recipe)
+    (tmp_path / "plain").mkdir()
+    plain = loaded(tmp_path / "plain", IMAGE)
+    frame = np.random.default_rng(1).random((12, 18, 3), dtype=np.float32)
+    small = apply_pre((step,), frame[np.newaxis])
+
+    assert model.grid == Grid(1, 1, 12 * 18 * 3)
+    np.testing.assert_array_equal(model.infer(frame), plain.infer(small))
+    flat = frame.reshape(1, -1)
+    np.testing.assert_array_equal(model.infer(flat), plain.infer(small))
+    assert model.reduce is not None
+    np.testing.assert_array_equal(
+        model.reduce(flat), quality.observe("image", frame[np.newaxis])
+    )
+    with pytest.raises(BackendError, match=r"expected .* \[12, 18, 3\]"):
+        model.infer(small)
+
+
+def test_steps_that_do_not_lead_to_the_model_are_refused(tmp_path: Path) -> None:
+    step = {"step": "resize", "from": "12,18,3", "to": "5,6"}
+    recipe = ModelRecipe(observe="image", length=6, features=3, pre=(step,))
+    with pytest.raises(StepError, match=r"end in \[6, 6, 3\]"):
+        loaded(tmp_path, recipe)
+
+
+def test_values_beyond_an_integer_inputs_range_saturate() -> None:
+    backend = find_backend("litert").load_model(
+        int8_input_model(6, scale=0.1, zero_point=-28), threads=1
+    )
+    given = np.array([[1e9, -1e9, 3e38, -3e38, 20, 0.5]], dtype=np.float32)
+    # int8 from -128 to 127 stands for -10 to 15.5.
+    expected = [15.5, -10.0, 15.5, -10.0, 15.5, 0.5]
+    assert backend.infer(given)[0].tolist() == pytest.approx(expected)
+    for nothing in (np.nan, np.inf, -np.inf):
+        given[0, 2] = nothing
+        assert np.isnan(backend.infer(given)).all()
 
 
 def test_a_newer_runtime_than_installed_is_said(tmp_path: Path) -> None:

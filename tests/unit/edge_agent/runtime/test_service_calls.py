@@ -14,7 +14,7 @@ from edge_agent.errors import ModelError
 from edge_agent.flow import Chunk, Float32, Grid, Result
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.pipeline import FramePipeline
-from edge_agent.runtime.session import LIVE_US, Session
+from edge_agent.runtime.session import LIVE_US, Session, is_finite
 from tests.support.agent_doubles import ListObserver, ManualClock
 from tests.support.bundles import ModelRecipe, make_bundle
 
@@ -130,6 +130,15 @@ def test_a_value_that_is_not_finite_fails_and_the_next_one_serves(
     assert good.error is None
     assert (session.failed, session.faulty, session.finite) == (1, 0, 1)
     assert observer.observations[0].output is None
+
+
+@pytest.mark.parametrize("width", [3, 100])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_value_that_is_not_finite_is_found(width: int, bad: float) -> None:
+    output = np.full(width, 3e38, dtype=np.float32)
+    assert is_finite(output)
+    output[1] = bad
+    assert not is_finite(output)
 
 
 def test_without_a_model_a_caller_is_told(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Stores:
         if store == "broken":
             msg = "store broken: the file is locked"
             raise BatchError(msg)
-        return {"key": key, "output": [1.0]} if key == "7" else None
+        return {"key": key, "output": [1.0]} if key in {"7", "a/7"} else None
 
 
 def test_json_in_and_out(client: AsgiClient, models: TwinRepository) -> None:
@@ -385,11 +385,13 @@ def test_predictions_are_looked_up(models: TwinRepository) -> None:
     client = AsgiClient(models, predictions=Stores())
 
     found = client.get("/edge/v1/predictions/nightly/7")
+    slashed = client.get("/edge/v1/predictions/nightly/a/7")
     absent = client.get("/edge/v1/predictions/nightly/8")
     unknown = client.get("/edge/v1/predictions/other/7")
     broken = client.get("/edge/v1/predictions/broken/7")
 
     assert (found.status, found.document) == (200, {"key": "7", "output": [1.0]})
+    assert slashed.document["key"] == "a/7"
     assert absent.status == 404
     assert "no prediction under the key '8'" in absent.document["error"]
     assert unknown.status == 404

@@ -127,7 +127,7 @@ def test_a_missing_file_is_awaited_only_where_it_is_followed(tmp_path: Path) -> 
     with pytest.raises(SourceError, match=r"none\.npz"):
         FileSource(path, ReplayOptions(sample_rate_hz=50, follow=False), 0)
     source = FileSource(path, ReplayOptions(sample_rate_hz=50), 0)
-    with pytest.raises(SourceError, match=r"expected an \.npz file, found none"):
+    with pytest.raises(SourceError, match=r"expected a file of recordings, found none"):
         source.read(GRID)
 
 

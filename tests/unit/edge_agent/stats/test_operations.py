@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.errors import OutboxError
 from edge_agent.flow import Float32, Grid, Readings
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter
 from edge_agent.stats.keeper import Periods, StatisticsKeeper
@@ -175,3 +176,49 @@ def test_large_frames_are_thinned_by_event_time_and_inferences_are_not(
     assert found == [(18, 30, 60), (20, 34, 66), (20, 33, 67), (2, 3, 7)]
     for one in ledger.reports:
         one.statistics(profile)
+
+
+def test_few_large_frames_are_held_at_a_time(
+    profile: ReferenceProfile, counter: ProducedCounter
+) -> None:
+    ledger = MemoryLedger()
+    keeper = make_keeper(ledger, counter, window_us=1_000_000_000)
+    width = 96 * 96 * 3
+
+    keeper.prepare(profile, RELEASE, Grid(1, 1, width), lambda one: one[:, :2])()
+    frame, output = np.ones((1, width), np.float32), np.array([1, 0, 0], np.float32)
+    most = 0
+    for number in range(1, 200):
+        one = Observation("a", number == 1, frame, number * 1_000_000, output, 1)
+        record(keeper, one)
+        assert keeper._held is not None
+        most = max(most, sum(slot[2] is not None for slot in keeper._held))
+    keeper.finish_window()
+
+    assert most == 2**20 // (width * 4 + 8 + 3 * 4)
+    assert sum(one.rows for one in ledger.reports) == 199
+
+
+class BrokenGauges:
+    """Gauges whose outbox is damaged."""
+
+    def read(self) -> Readings:
+        """Fail."""
+        raise OutboxError("outbox: damaged")
+
+
+def test_gauges_that_fail_stop_no_counting(
+    profile: ReferenceProfile, counter: ProducedCounter
+) -> None:
+    ledger, clock = MemoryLedger(), ManualClock()
+    periods = Periods(WINDOW_US, 10_000_000)
+    keeper = StatisticsKeeper(ledger, counter, clock, periods, BrokenGauges())
+    keeper.prepare(profile, RELEASE, GRID)()
+    keeper.start()
+    record(keeper, observe(0))
+    keeper.finish_window()
+    keeper.stop()
+
+    found = ledger.reports[0].operations()
+    assert found is not None
+    assert (found.latency.sum(), found.queue) == (1, None)

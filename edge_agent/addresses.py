@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the local service may be told: where it listens, and its bounds.
+"""Addresses of this machine alone.
 
-Owns the rule that an address is loopback. It opens nothing.
+Owns the rule for what is loopback. It opens nothing.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+import ipaddress
+from dataclasses import dataclass
 from typing import Final, Self
 
-from edge_agent.access import is_loopback
-from edge_agent.config import Duration, Size
-
 _MAX_PORT: Final = 65535
-_MIB: Final = 1024**2
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether ``host`` names this machine and nothing else.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("10.0.0.1")
+    (True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,10 @@ class Address:
 
     host: str
     port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @classmethod
     def parse(cls, text: object) -> Self:
@@ -51,28 +64,3 @@ class Address:
             )
             raise ValueError(msg)
         return cls("127.0.0.1" if name == "localhost" else name, int(port))
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceConfig:
-    """Where the local service listens, and what it takes.
-
-    Attributes:
-        http: Open Inference Protocol over HTTP.
-        unix: The same over a Unix socket of mode 0660.
-        grpc: The same over gRPC (extra ``agent-grpc``).
-        max_request: Bytes of a request's body, as sent and unpacked.
-        max_json: Bytes of its JSON; a larger tensor goes by the binary extension.
-        connections: At most, at a time; the one that idles longest makes room.
-        patience: In which a request must have arrived and its answer been read.
-        predictions: Stores of ``edge-agent batch``, by name, to look up from.
-    """
-
-    http: Address | None = None
-    unix: Path | None = None
-    grpc: Address | None = None
-    max_request: Size = field(default=Size(16 * _MIB))
-    max_json: Size = field(default=Size(_MIB))
-    connections: int = 128
-    patience: Duration = field(default=Duration(10_000_000))
-    predictions: Mapping[str, Path] = field(default_factory=dict)

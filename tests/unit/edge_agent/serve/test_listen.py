@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.addresses import Address
 from edge_agent.errors import ServeError
 from edge_agent.serve.listen import open_loopback, open_unix
-from edge_agent.serve.settings import Address
 
 
 @pytest.mark.parametrize(
