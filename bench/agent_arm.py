@@ -69,7 +69,7 @@ def run() -> Document:
             bundles = []
             for number, one in enumerate((runtime, here)):
                 bundles.append(Path(scratch) / f"{number}.bundle")
-                make_bundle(bundles[-1], replace(agent.MLP, runtime=one))
+                make_bundle(bundles[-1], replace(agent.MLP, hidden=(), runtime=one))
             rows += measure(arch, runtime, *bundles)
     return make_document("agent_arm", rows)
 

@@ -124,7 +124,7 @@ def format_report(report: BuildReport, *, colour: bool, shows_all: bool = False)
 def _most_telling(report: BuildReport) -> tuple[VariantReport, ...]:
     """Return what was packed, and the best of the others by quality and by cost."""
     others = [one for one in report.variants if not one.packed]
-    others.sort(key=lambda one: (-round(one.sqnr_db), one.latency_median_us))
+    others.sort(key=lambda one: (-round(one.sqnr_db, 0), one.latency_median_us))
     kept = {one.id for one in others[:_SHOWN]}
     kept |= {one.id for one in report.variants if one.packed}
     return tuple(one for one in report.variants if one.id in kept)

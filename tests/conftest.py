@@ -39,7 +39,7 @@ def find_userlands() -> Path | None:
     """The folder of the ARM userlands, once both are made."""
     base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251 - where scripts/arm looks
     folder = (Path(base) if base else Path.home() / ".cache") / "edgeloop" / "arm"
-    made = [(folder / arch / "agent").is_file() for arch in ("arm64", "armhf")]
+    made = [(folder / arch / "stamp").is_file() for arch in ("arm64", "armhf")]
     return folder if all(made) else None
 
 
