@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from converter.config import silence_onnxruntime
 from converter.verbs import (
     bench,
     build,
@@ -28,6 +29,7 @@ _VERBS = (build, inspect, verify, explain, bench, diff, profiles)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
+    silence_onnxruntime()
     arguments = make_parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)

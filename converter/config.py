@@ -12,6 +12,7 @@ _WORKER = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "KERAS_BACKEND": "tensorflow",
     "OMP_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
     "PYTHONHASHSEED": "0",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_DETERMINISTIC_OPS": "1",
@@ -32,6 +33,15 @@ def torch_python() -> str:
     environment of its own, named by ``EDGE_CONVERT_TORCH_PYTHON``.
     """
     return os.environ.get("EDGE_CONVERT_TORCH_PYTHON", "")
+
+
+def silence_onnxruntime() -> None:
+    """Keep ONNX Runtime from reporting to its maker; to be called before its import.
+
+    Its wheels for Linux make a device id and look up their maker's host when they are
+    imported (seen with 1.32).
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def worker_environment() -> dict[str, str]:

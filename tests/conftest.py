@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = ["pytester"]
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - before it is imported
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BENCHDATA = REPOSITORY.parent / "shared" / "benchdata"

@@ -4,6 +4,9 @@
 import argparse
 from pathlib import Path
 
+from converter.errors import ConvertCompatError
+from converter.loaders import Source
+from converter.model import RUNTIMES, Runtime
 from converter.verbs.printing import (
     Verbs,
     add_trust_pickle,
@@ -26,6 +29,11 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--calibration", required=True, metavar="DATA")
     parser.add_argument("--hop", type=int, metavar="N")
+    parser.add_argument(
+        "--runtime",
+        choices=("litert", "onnxruntime"),
+        help="whose variant; the likeliest that the source reaches if left out",
+    )
     add_pre(parser)
     add_trust_pickle(parser)
 
@@ -34,12 +42,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from converter.data.dataset import open_dataset
     from converter.data.rule import frame_rule
     from converter.explain import explain, format_explanation
-    from converter.exports import export_models
+    from converter.exports import export_model
     from converter.loaders import open_source
 
     trust = arguments.trust_pickle
     with open_source(arguments.model, trust_pickle=trust) as source:
-        (model,), _ = export_models(source, (None,))
+        model = export_model(source, _choose(source, arguments.runtime))
     rule = frame_rule(model.input, None, arguments.hop, pre=read_pre(arguments))
     found = explain(model, open_dataset(arguments.calibration, rule).frames)
     if arguments.json:
@@ -47,3 +55,18 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         print_text(format_explanation(found))
     return 0
+
+
+def _choose(source: Source, asked: Runtime | None) -> Runtime:
+    """Return whose variant is explained.
+
+    Raises:
+        ConvertCompatError: The source does not reach it.
+    """
+    wanted: tuple[Runtime, ...] = RUNTIMES if asked is None else (asked,)
+    for one in wanted:
+        if not source.why_not(one):
+            return one
+    reasons = "; ".join(f"{one}: {source.why_not(one)}" for one in wanted)
+    msg = f"{source.name}: {reasons}"
+    raise ConvertCompatError(msg, next_step="leave --runtime out, or change the model")

@@ -64,7 +64,7 @@ def dynamic_onnx() -> bytes:
     [
         ("a.tflite", b"no model at all", "convert.model", "not a valid Flatbuffer"),
         ("a.onnx", b"no model at all", "convert.model", "expected an ONNX model"),
-        ("a.pickle", b"", "convert.model", "expected .keras"),
+        ("a.bin", b"", "convert.model", "expected .keras"),
         (
             "a.tflite",
             with_custom_operator(model_bytes(), b"MyOp"),

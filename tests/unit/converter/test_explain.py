@@ -55,7 +55,8 @@ def test_an_onnx_model_is_explained_alike(
     model.graph.node[-1].op_type = "Relu"
     onnx.save(model, tmp_path / "m.onnx")
     np.savez(tmp_path / "c.npz", x=FRAMES)
-    arguments = ["explain", str(tmp_path / "m.onnx"), "--calibration"]
+    arguments = ["explain", str(tmp_path / "m.onnx"), "--runtime=onnxruntime"]
+    arguments.append("--calibration")
     assert main([*arguments, str(tmp_path / "c.npz"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["variant"].startswith("onnxruntime-static-")
