@@ -61,7 +61,7 @@ class QueuedSink:
     ) -> None:
         self.name = name
         self._outlet = outlet
-        self._batch = batch
+        self._batch = min(batch, queue)  # a full queue is worth a look too
         self._random = random or SystemRandom()
         self._queue: deque[Result] = deque(maxlen=queue)
         self._pending: list[Result] = []
