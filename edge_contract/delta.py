@@ -37,6 +37,23 @@ _HIGH_BITS: Final = int.from_bytes(b"\x80" * _CHUNK_BYTES, "little")
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaOffer:
+    """One way to a release, as a desired document offers it.
+
+    Attributes:
+        source: Digest of the release that it starts from; None: from nothing.
+        path: Below the address of targets.
+        sha256: Of the delta file.
+        bytes: Its length.
+    """
+
+    source: str | None
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """One step of a delta.
 

@@ -17,9 +17,8 @@ from typing import BinaryIO, Final
 from edge_agent.errors import UpdateError
 from edge_agent.ota.fetch import Access, Download, Wanted
 from edge_agent.ota.machine import Journal, UpdateState
-from edge_agent.ota.resolve import DeltaOffer
 from edge_agent.ota.slots import Slots
-from edge_contract.delta import apply_delta
+from edge_contract.delta import DeltaOffer, apply_delta
 from edge_contract.errors import DeltaError
 
 _BUNDLE: Final = "bundle.part"

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from edge_agent.errors import UpdateError, UpdateTrustError
 from edge_contract.canonical import decode_json
+from edge_contract.delta import DeltaOffer
 from edge_contract.errors import CanonicalError
 
 MAX_DESIRED_BYTES: Final = 256 * 1024
@@ -27,23 +28,6 @@ class UpdateRejectedError(UpdateTrustError):
     """The server asks for what this device must not run."""
 
     code = "agent.update.rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaOffer:
-    """One way to get a release without fetching the whole of it.
-
-    Attributes:
-        source: Digest of the release that it starts from; None: from nothing.
-        path: Below the address of targets.
-        sha256: Of the delta file.
-        bytes: Its length.
-    """
-
-    source: str | None
-    path: str
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

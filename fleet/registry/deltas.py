@@ -10,11 +10,12 @@ never truth. Which stretches go together is found in ``stretches``.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from edge_contract.canonical import sha256_hex
+from edge_contract.delta import DeltaOffer
 from fleet.registry.files import save_bytes
 from fleet.registry.release import Release
 from fleet.registry.stretches import find_delta
@@ -24,23 +25,6 @@ WORTH_SHARE: Final = 0.7  # of the whole: above it a delta is not worth its risk
 FOLDER: Final = "deltas"
 _FORMAT: Final = 1
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaOffer:
-    """One way to get a release.
-
-    Attributes:
-        source: Digest of the release that it starts from; None: from nothing.
-        path: Below the address of targets.
-        sha256: Of the delta file.
-        bytes: Its length.
-    """
-
-    source: str | None
-    path: str
-    sha256: str
-    bytes: int
 
 
 class DeltaStore:
