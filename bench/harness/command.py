@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness.document import Document, format_document, parse_document
-from bench.harness.render import render_page
+from bench.harness.render import render_page, replace_section
 
 PAGE = Path("docs/reference/benchmarks.md")
 PACKAGE = "bench"
@@ -68,6 +68,8 @@ def run_command(arguments: Sequence[str]) -> int:
     names = find_names()
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("name", nargs="?", help=f"one of: {', '.join(names) or 'none'}")
+    text = "put the named one into its page, beside what is there"
+    parser.add_argument("--write", action="store_true", help=text)
     options = parser.parse_args(arguments)
     if options.name is None:
         return run_all(names)
@@ -79,6 +81,9 @@ def run_command(arguments: Sequence[str]) -> int:
         return EXIT_USAGE
     document = run_here(options.name)
     sys.stdout.write(format_document(document) + "\n")
+    if options.write:
+        page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else render_page([])
+        PAGE.write_text(replace_section(page, document), encoding="utf-8")
     return 0 if document.holds else EXIT_GATE
 
 

@@ -42,13 +42,25 @@ def format_row(row: Row) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def render_section(document: Document) -> str:
+    """The section of one document."""
+    machine = ", ".join(f"{key} {value}" for key, value in document.machine.items())
+    head = f"## {document.name}\n\nMachine: {machine}.\n\n"
+    columns = "| " + " | ".join(_COLUMNS) + " |\n" + "|" + " --- |" * len(_COLUMNS)
+    return head + "\n".join([columns, *map(format_row, document.rows)]) + "\n"
+
+
 def render_page(documents: Sequence[Document]) -> str:
     """The whole page: a section a document, in the order of their names."""
-    parts = [_HEADER]
-    for document in sorted(documents, key=lambda each: each.name):
-        machine = ", ".join(f"{key} {value}" for key, value in document.machine.items())
-        parts.append(f"\n## {document.name}\n\nMachine: {machine}.\n\n")
-        parts.append("| " + " | ".join(_COLUMNS) + " |\n")
-        parts.append("|" + " --- |" * len(_COLUMNS) + "\n")
-        parts.extend(format_row(row) + "\n" for row in document.rows)
-    return "".join(parts)
+    page = _HEADER
+    for document in documents:
+        page = replace_section(page, document)
+    return page
+
+
+def replace_section(page: str, document: Document) -> str:
+    """The page with one section written anew, the others as they are."""
+    head, *sections = page.split("\n## ")
+    found = {one.partition("\n")[0]: one.rstrip("\n") + "\n" for one in sections}
+    found[document.name] = render_section(document).removeprefix("## ")
+    return head + "".join(f"\n## {found[name]}" for name in sorted(found))

@@ -12,7 +12,7 @@ from bench.harness.document import (
     make_document,
     parse_document,
 )
-from bench.harness.render import render_page
+from bench.harness.render import render_page, replace_section
 
 KEPT = Row("copy", 2.0, "µs", baseline=4.0, ratio=0.5, n=9, asked="<= 1", holds=True)
 BROKEN = Row("count | sum", 3.0, "µs", asked="<= 1", holds=False)
@@ -50,6 +50,18 @@ def test_the_page_shows_every_row() -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         "| count \\| sum | 3 | µs | - | - | 1 | 0 | <= 1 | **no** |\n"
     )
+
+
+def test_one_section_is_renewed_and_the_others_stay() -> None:
+    machine = {"cores": "2"}
+    first, last = Document("a", (KEPT,), machine), Document("c", (KEPT,), machine)
+    before, after = Document("b", (BROKEN,), machine), Document("b", (KEPT,), machine)
+    page = render_page([first, last])
+
+    for document in (before, after):
+        page = replace_section(page, document)
+
+    assert page == render_page([last, after, first])
 
 
 def test_measurements_are_the_modules_of_a_package(
