@@ -37,9 +37,11 @@ import tempfile
 from pathlib import Path
 import numpy as np
 import tensorflow as tf
-from converter.loaders.tensorflow_worker import Model
+from converter.loaders.workers.tensorflow_model import Model
 frames = np.load(sys.argv[2])
-model = Model(Path(sys.argv[1]), "keras")
+def refuse(*words):
+    return RuntimeError(" ".join(words))
+model = Model(Path(sys.argv[1]), "keras", refuse)
 with tempfile.TemporaryDirectory() as folder:
     model._model.export(folder, format="tf_saved_model", verbose=False)
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -90,10 +92,13 @@ def our_dynamic_per_tensor(content: bytes) -> bytes:
 
 
 def tensorflow_default(model: Path, frames: Float32) -> bytes | None:
-    """Return TFLiteConverter's default int8 of a Keras file; None where it fails.
+    """Return TFLiteConverter's default int8 of a Keras file; None of another file.
 
     Through a SavedModel, with our loader: Keras 3 alone refuses a depthwise layer that
     Keras 2 wrote.
+
+    Raises:
+        RuntimeError: It fails.
     """
     if model.suffix != ".h5":
         return None
@@ -112,8 +117,11 @@ def tensorflow_default(model: Path, frames: Float32) -> bytes | None:
             capture_output=True,
             check=False,
         )
-        target = folder / "out.tflite"
-        return None if done.returncode else target.read_bytes()
+        if done.returncode:
+            raise RuntimeError(
+                f"TFLiteConverter, {model.name}: {done.stderr.decode()[-500:]}"
+            )
+        return (folder / "out.tflite").read_bytes()
 
 
 def onnxruntime_default(content: bytes, frames: Float32) -> bytes:
