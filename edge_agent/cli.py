@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import edge_agent
 from edge_agent.clock import SystemClock
@@ -24,6 +24,9 @@ from edge_agent.flow import Result
 from edge_agent.logs import set_up_logging
 from edge_agent.verbs.answer import Answer
 from edge_contract.errors import EXIT_FAILED, ConfigError, EdgeError
+
+if TYPE_CHECKING:
+    from edge_agent.runtime.model import Model
 
 EPILOG: Final = """example:
   edge-agent enrol watch-3.json --config agent.yaml
@@ -262,39 +265,35 @@ def _import(arguments: Arguments) -> int:
 
 
 def _infer(arguments: Arguments) -> int:
-    from edge_agent.runtime.model import load
     from edge_agent.verbs.infer import infer
 
-    model = load(
-        arguments.bundle,
-        trust=arguments.trust,
-        allow_unsigned=arguments.allow_unsigned,
-        device_profile=arguments.device_profile,
-        state_dir=_find_state_dir(arguments),
-    )
-    return _print(arguments, infer(model, arguments.input))
+    return _print(arguments, infer(_load(arguments), arguments.input))
 
 
 def _batch(arguments: Arguments) -> int:
-    from edge_agent.runtime.model import load
     from edge_agent.verbs.batch import compute
 
-    model = load(
-        arguments.bundle,
-        trust=arguments.trust,
-        allow_unsigned=arguments.allow_unsigned,
-        threads=arguments.threads,
-        device_profile=arguments.device_profile,
-        state_dir=_find_state_dir(arguments),
-    )
     answer = compute(
-        model,
+        _load(arguments, threads=arguments.threads),
         arguments.input,
         arguments.key,
         arguments.output,
         lambda rows: print(f"batch: {rows} rows done", file=sys.stderr),
     )
     return _print(arguments, answer)
+
+
+def _load(arguments: Arguments, *, threads: int = 1) -> "Model":
+    from edge_agent.runtime.model import load
+
+    return load(
+        arguments.bundle,
+        trust=arguments.trust,
+        allow_unsigned=arguments.allow_unsigned,
+        threads=threads,
+        device_profile=arguments.device_profile,
+        state_dir=_find_state_dir(arguments),
+    )
 
 
 def _find_state_dir(arguments: Arguments) -> Path | None:
@@ -305,17 +304,10 @@ def _find_state_dir(arguments: Arguments) -> Path | None:
 
 
 def _replay(arguments: Arguments) -> int:
-    from edge_agent.runtime.model import load
     from edge_agent.sinks.lines import describe_result
     from edge_agent.verbs import replay
 
-    model = load(
-        arguments.bundle,
-        trust=arguments.trust,
-        allow_unsigned=arguments.allow_unsigned,
-        device_profile=arguments.device_profile,
-        state_dir=_find_state_dir(arguments),
-    )
+    model = _load(arguments)
     results: list[dict[str, Any]] = []
 
     def hear(result: Result) -> None:

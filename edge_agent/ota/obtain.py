@@ -44,18 +44,18 @@ class Obtainer:
     journal: Journal
     access: Access
 
-    def run(self, wanted: Wanted, deltas: list[DeltaOffer]) -> Path:
+    def run(self, wanted: Wanted, offer: DeltaOffer | None) -> Path:
         """Return a file with the wanted length and digest.
 
         Args:
             wanted: The whole bundle.
-            deltas: Ways to it that fit this device, the best first.
+            offer: A shorter way to it that fits this device, if there is one.
 
         Raises:
             UpdateError: It cannot be had now.
         """
         self.journal.advance(UpdateState.DOWNLOADING)
-        for offer in deltas[:1]:
+        if offer is not None:
             try:
                 return self._patch(wanted, offer)
             except (DeltaError, UpdateError) as error:

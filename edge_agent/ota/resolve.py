@@ -106,22 +106,22 @@ def selects(salt: str, device: str, percent: int) -> bool:
     return int.from_bytes(digest[:8], "big") * _PERCENT < percent * 2**64
 
 
-def choose_deltas(
+def choose_delta(
     rule: Rule, length: int, holds: Callable[[str], bool]
-) -> list[DeltaOffer]:
-    """Return the offers that this device can use, the smallest first.
+) -> DeltaOffer | None:
+    """Return the smallest offer that this device can use; None: fetch the whole.
 
     Args:
         rule: What the device follows.
         length: Bytes of the whole release; an offer must be smaller.
         holds: Whether a release is in the store.
     """
-    fitting = [
+    fitting = (
         one
         for one in rule.deltas
         if one.bytes < length and (one.source is None or holds(one.source))
-    ]
-    return sorted(fitting, key=lambda one: one.bytes)
+    )
+    return min(fitting, key=lambda one: one.bytes, default=None)
 
 
 def parse_release(target: str, custom: Mapping[str, Any], length: int) -> Release:

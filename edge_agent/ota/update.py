@@ -21,7 +21,7 @@ from edge_agent.ota.obtain import Obtainer
 from edge_agent.ota.resolve import (
     Rule,
     check_agreement,
-    choose_deltas,
+    choose_delta,
     choose_rule,
     parse_desired,
     parse_release,
@@ -193,8 +193,8 @@ class _Attempt:
             self.journal,
             self.access,
         )
-        deltas = choose_deltas(order.rule, target.length, self.slots.holds)
-        part = obtainer.run(wanted, deltas)
+        offer = choose_delta(order.rule, target.length, self.slots.holds)
+        part = obtainer.run(wanted, offer)
         try:
             self._verify(part, digest)
         except EdgeError:

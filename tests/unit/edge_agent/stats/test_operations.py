@@ -16,10 +16,7 @@ from edge_contract.profile import ReferenceProfile
 from edge_contract.window_report import WindowReport
 from tests.support.agent_doubles import ManualClock, MemoryLedger, Observation
 from tests.support.bundles import ModelRecipe, make_profile
-
-WINDOW_US = 64_000
-GRID = Grid(8, 4, 2)
-RELEASE = b"release1" + bytes(24)
+from tests.support.keepers import GRID, RELEASE, WINDOW_US, make_keeper, record
 
 
 @pytest.fixture
@@ -30,19 +27,6 @@ def profile() -> ReferenceProfile:
 @pytest.fixture
 def counter(tmp_path: Path) -> ProducedCounter:
     return ProducedCounter(tmp_path / "produced.counter")
-
-
-def make_keeper(
-    ledger: MemoryLedger, counter: ProducedCounter, window_us: int = WINDOW_US
-) -> StatisticsKeeper:
-    periods = Periods(window_us, 10_000_000)
-    return StatisticsKeeper(ledger, counter, ManualClock(), periods)
-
-
-def record(keeper: StatisticsKeeper, one: Observation) -> None:
-    keeper.record(
-        one.stream, one.is_start, one.rows, one.times_us, one.output, one.latency_ns
-    )
 
 
 def observe(start_row: int, *, failed: bool = False) -> Observation:
