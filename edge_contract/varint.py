@@ -2,7 +2,8 @@
 """Blocks of counts as LEB128 varints: many at once, vectorised, or a few.
 
 Owns the count block of docs/spec/windows.md: unsigned LEB128, shortest form, one after
-another. It does not know what is counted.
+another; zigzag before it where counts may be negative. It does not know what is
+counted.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from edge_contract.errors import WindowError
 
 MAX_COUNT = 2**53 - 1
+MAX_SIGNED_COUNT = 2**52
 _MAX_VARINT_BYTES = 8
 _CONTINUE = 0x80
 _SHIFT = 7
+_SIGN = 63
 
 Int64 = NDArray[np.int64]
 
@@ -43,6 +46,33 @@ def encode_counts(counts: Int64) -> bytes:
     more = np.arange(width) < lengths[:, np.newaxis] - 1
     encoded: NDArray[np.uint8] = (groups | (more * _CONTINUE))[used].astype(np.uint8)
     return encoded.tobytes()
+
+
+def encode_signed_counts(counts: Int64) -> bytes:
+    """Encode ``counts`` (int64 [n]) of either sign: 0, -1, 1, -2 travel as 0, 1, 2, 3.
+
+    Raises:
+        WindowError: A count is below -2**52 or not below 2**52.
+
+    >>> encode_signed_counts(np.array([-1, 300], np.int64)).hex()
+    '01d804'
+    """
+    if counts.size and not (
+        int(counts.min()) >= -MAX_SIGNED_COUNT and int(counts.max()) < MAX_SIGNED_COUNT
+    ):
+        msg = f"counts: expected -2**52 to 2**52 - 1, found {int(counts.max())}"
+        raise WindowError(f"{msg} and {int(counts.min())}")
+    return encode_counts((counts << 1) ^ (counts >> _SIGN))
+
+
+def decode_signed_counts(data: bytes, expected: int) -> Int64:
+    """Decode exactly ``expected`` counts of either sign, int64 [expected].
+
+    Raises:
+        WindowError: See ``decode_counts``.
+    """
+    folded = decode_counts(data, expected)
+    return (folded >> 1) ^ -(folded & 1)
 
 
 def encode_few(counts: Sequence[int]) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_contract.binning import Float32, Float64, Int64
 from edge_contract.errors import WindowError
+from edge_contract.privacy import check_noised
 from edge_contract.profile import Layout, ReferenceProfile, ValueReference
 
 
@@ -27,6 +28,9 @@ class WindowStatistics:
         counts: int64 [layout.size], see ``profile.Layout``.
         mean: float64 [F], the mean of each feature's finite values (0 where none).
         m2: float64 [F], the sum of their squared distances from that mean.
+        epsilon_millionths: Privacy loss of an inference, in millionths, where noise was
+            added: counts may be negative and add up to rows and inferences on average
+            only, and moments were derived from them. 0: every number is exact.
     """
 
     ref_id: bytes
@@ -36,6 +40,7 @@ class WindowStatistics:
     counts: Int64
     mean: Float64
     m2: Float64
+    epsilon_millionths: int = 0
 
     @classmethod
     def empty(cls, profile: ReferenceProfile) -> "WindowStatistics":
@@ -81,6 +86,8 @@ def merge(
         counts=first.counts + second.counts,
         mean=(a * first.mean + b * second.mean) / total,
         m2=first.m2 + second.m2 + delta**2 * (a * b / total),
+        # Of different inferences: each has lost at most the larger one.
+        epsilon_millionths=max(first.epsilon_millionths, second.epsilon_millionths),
     )
 
 
@@ -101,11 +108,19 @@ def check_statistics(statistics: WindowStatistics, profile: ReferenceProfile) ->
     if counts.shape != (layout.size,) or statistics.mean.shape != (layout.features,):
         msg = f"window: expected {layout.size} counts, found {counts.size}"
         raise WindowError(msg)
-    if int(counts.min()) < 0 or statistics.m2.min() < 0:
-        msg = "window: expected no negative count and no negative m2"
-        raise WindowError(msg)
     if not (np.isfinite(statistics.mean).all() and np.isfinite(statistics.m2).all()):
         msg = "window: expected finite moments"
+        raise WindowError(msg)
+    if statistics.epsilon_millionths:
+        check_noised(counts, layout)
+    else:
+        _check_exact(statistics, layout)
+
+
+def _check_exact(statistics: WindowStatistics, layout: Layout) -> None:
+    counts = statistics.counts
+    if int(counts.min()) < 0 or statistics.m2.min() < 0:
+        msg = "window: expected no negative count and no negative m2"
         raise WindowError(msg)
     starts = np.array(layout.bin_offsets[:-1])
     binned = np.add.reduceat(counts[: layout.bin_offsets[-1]], starts)

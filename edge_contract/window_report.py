@@ -7,7 +7,7 @@ one block of float32; both need the reference profile to be read as statistics, 
 receiver may look up after decoding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +15,22 @@ import numpy as np
 from edge_contract.binning import Float64, Int64
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import CanonicalError, MessageError, WindowError
+from edge_contract.evidence import (
+    Feedback,
+    Shadow,
+    decode_feedback,
+    shadow_from_wire,
+    shadow_to_wire,
+)
 from edge_contract.operations import Operations, decode_operations
-from edge_contract.profile import ReferenceProfile
-from edge_contract.varint import decode_counts, encode_counts
+from edge_contract.privacy import derive_moments
+from edge_contract.profile import Layout, ReferenceProfile
+from edge_contract.varint import (
+    decode_counts,
+    decode_signed_counts,
+    encode_counts,
+    encode_signed_counts,
+)
 from edge_contract.window import WindowStatistics, check_statistics
 
 MAX_WINDOW_BYTES: Final = 32 * 1024
@@ -41,14 +54,18 @@ class WindowReport:
         duration_us: Its length; a merged window spans all that it covers.
         monotonic_us: The device's monotonic clock when the window closed.
         clock_synced: Whether the wall clock was synchronised then.
-        rows: Rows observed.
-        inferences: Inferences with finite outputs.
+        rows: Rows observed; noised in a private window, as are inferences.
+        inferences: Inferences with finite outputs; in a private window, all.
         failed: Inferences without.
         lost: Inferences that a kill lost before this window: made, never counted.
         covers: The seqs of never sent windows that were merged into this one.
-        count_block: Varints, see ``varint``.
-        moment_block: float32 mean of every feature, then float32 m2 of every feature.
+        count_block: Varints, see ``varint``; zigzag in a private window.
+        moment_block: float32 mean of every feature, then float32 m2 of every feature;
+            empty in a private window.
         operation_block: How the device fared, see ``operations``; empty where unknown.
+        epsilon_millionths: Privacy loss of an inference; 0: no private window.
+        feedback_block: Labels that came, see ``evidence``; empty where none did.
+        shadow: What a second release made of the same inputs.
     """
 
     boot_id: bytes
@@ -67,6 +84,9 @@ class WindowReport:
     count_block: bytes
     moment_block: bytes
     operation_block: bytes = b""
+    epsilon_millionths: int = 0
+    feedback_block: bytes = b""
+    shadow: Shadow | None = None
 
     def encode(self) -> bytes:
         """Encode as canonical CBOR."""
@@ -91,6 +111,12 @@ class WindowReport:
             body[22] = list(self.covers)
         if self.operation_block:
             body[23] = self.operation_block
+        if self.epsilon_millionths:
+            body[24] = self.epsilon_millionths
+        if self.feedback_block:
+            body[25] = self.feedback_block
+        if self.shadow is not None:
+            body[26] = shadow_to_wire(self.shadow)
         return encode_cbor(body)
 
     @classmethod
@@ -110,10 +136,6 @@ class WindowReport:
             raise MessageError(msg)
         lost, covers = body.get(19, 0), body.get(22, [])
         _check_body(body, lost, covers)
-        operation_block = body.get(23, b"")
-        if type(operation_block) is not bytes:
-            msg = "window report: expected an operations block"
-            raise MessageError(msg)
         return cls(
             boot_id=body[1],
             seq=body[2],
@@ -130,7 +152,7 @@ class WindowReport:
             covers=tuple(covers),
             count_block=body[20],
             moment_block=body[21],
-            operation_block=operation_block,
+            **_optional_parts(body),
         )
 
     def operations(self) -> Operations | None:
@@ -143,29 +165,61 @@ class WindowReport:
             return None
         return decode_operations(self.operation_block)
 
+    def feedback(self) -> Feedback | None:
+        """Read the labels that came; None where none did.
+
+        Raises:
+            WindowError: The block is malformed.
+        """
+        if not self.feedback_block:
+            return None
+        return decode_feedback(self.feedback_block)
+
+    def sums(self, layout: Layout) -> WindowStatistics:
+        """Read the blocks as sums under ``layout``; nothing is checked but their form.
+
+        A private window has no moments; they are 0 here, and derived by ``statistics``.
+
+        Raises:
+            WindowError: The blocks do not fit the layout.
+        """
+        if self.epsilon_millionths:
+            counts = decode_signed_counts(self.count_block, layout.size)
+            decode_moments(self.moment_block, 0)
+            mean, m2 = np.zeros(layout.features), np.zeros(layout.features)
+        else:
+            counts = decode_counts(self.count_block, layout.size)
+            mean, m2 = decode_moments(self.moment_block, layout.features)
+        return WindowStatistics(
+            ref_id=self.ref_id,
+            rows=self.rows,
+            inferences=self.inferences,
+            failed=self.failed,
+            counts=counts,
+            mean=mean,
+            m2=m2,
+            epsilon_millionths=self.epsilon_millionths,
+        )
+
     def statistics(self, profile: ReferenceProfile) -> WindowStatistics:
         """Read the blocks as statistics under ``profile``, and check them.
 
         Raises:
             WindowError: The blocks do not fit the profile, or contradict themselves.
         """
-        layout = profile.layout
         if self.ref_id != profile.ref_id:
             msg = (
                 f"window: expected reference profile {profile.ref_id.hex()}, "
                 f"found {self.ref_id.hex()}"
             )
             raise WindowError(msg)
-        mean, m2 = decode_moments(self.moment_block, layout.features)
-        statistics = WindowStatistics(
-            ref_id=self.ref_id,
-            rows=self.rows,
-            inferences=self.inferences,
-            failed=self.failed,
-            counts=decode_counts(self.count_block, layout.size),
-            mean=mean,
-            m2=m2,
-        )
+        statistics = self.sums(profile.layout)
+        if self.epsilon_millionths:
+            if self.feedback_block or self.shadow:
+                msg = "private window: expected no labels and no shadow"
+                raise WindowError(msg)
+            mean, m2 = derive_moments(self.rows, statistics.counts, profile)
+            statistics = replace(statistics, mean=mean, m2=m2)
         check_statistics(statistics, profile)
         return statistics
 
@@ -193,9 +247,11 @@ def encode_blocks(statistics: WindowStatistics) -> tuple[bytes, bytes]:
     """Return count block and moment block of ``statistics``.
 
     Raises:
-        WindowError: A count is negative or too large.
+        WindowError: A count is negative (where no noise was added) or too large.
     """
     counts: Int64 = statistics.counts
+    if statistics.epsilon_millionths:
+        return encode_signed_counts(counts), b""
     return encode_counts(counts), encode_moments(statistics)
 
 
@@ -219,3 +275,25 @@ def _check_body(body: dict[Any, Any], lost: Any, covers: Any) -> None:
     if type(body[15]) is not bool:
         msg = "window report: expected clock_synced true or false"
         raise MessageError(msg)
+
+
+def _optional_parts(body: dict[Any, Any]) -> dict[str, Any]:
+    operation_block, feedback_block = body.get(23, b""), body.get(25, b"")
+    if type(operation_block) is not bytes or type(feedback_block) is not bytes:
+        msg = "window report: expected blocks of operations and of feedback"
+        raise MessageError(msg)
+    epsilon = body.get(24, 0)
+    if type(epsilon) is not int or not (24 not in body or 1 <= epsilon < _LIMIT):
+        msg = "window report: expected an epsilon from 1 to 2**63 - 1"
+        raise MessageError(msg)
+    try:
+        shadow = shadow_from_wire(body[26]) if 26 in body else None
+    except WindowError as error:
+        msg = f"window report: {error.message}"
+        raise MessageError(msg) from error
+    return {
+        "operation_block": operation_block,
+        "epsilon_millionths": epsilon,
+        "feedback_block": feedback_block,
+        "shadow": shadow,
+    }

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
+from typing import Final
 
+from edge_contract.evidence import encode_feedback, merge_feedback, merge_shadows
 from edge_contract.operations import encode_operations, merge_operations
 from edge_contract.profile import Layout
-from edge_contract.varint import decode_counts
-from edge_contract.window import WindowStatistics, merge
-from edge_contract.window_report import (
-    MAX_COVERS,
-    WindowReport,
-    decode_moments,
-    encode_blocks,
-)
+from edge_contract.window import merge
+from edge_contract.window_report import MAX_COVERS, WindowReport, encode_blocks
+
+_ID_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,19 @@ class WindowRow:
     """What the plan must know of a held window."""
 
     seq: int
-    group: bytes  # ref_id and release together
+    group: bytes  # see ``merge_group``
     covers: int
+
+
+def merge_group(report: WindowReport) -> bytes:
+    """Return what must be equal in two windows to merge them; ref_id comes first.
+
+    An exact window is not merged with a private one: its moments would be lost.
+    """
+    shadow = report.shadow.release if report.shadow else b""
+    epsilon = report.epsilon_millionths
+    noise = epsilon.to_bytes(_ID_BYTES) if epsilon else b""
+    return report.ref_id + report.release + shadow + noise
 
 
 def plan_merges(rows: Sequence[WindowRow], handed: int) -> list[tuple[int, int]]:
@@ -67,7 +76,7 @@ def merge_reports(
     Raises:
         WindowError: They do not fit the layout, or not each other.
     """
-    sums = merge(_statistics(first, layout), _statistics(second, layout), layout)
+    sums = merge(first.sums(layout), second.sums(layout), layout)
     counts, moments = encode_blocks(sums)
     start_us = min(first.start_us, second.start_us)
     end_us = max(
@@ -90,25 +99,20 @@ def merge_reports(
         covers=tuple(sorted(covers)),
         count_block=counts,
         moment_block=moments,
-        operation_block=_merge_blocks(first, second),
+        operation_block=_merge_operations(first, second),
+        epsilon_millionths=sums.epsilon_millionths,
+        feedback_block=_merge_feedback(first, second),
+        shadow=merge_shadows(first.shadow, second.shadow),
     )
 
 
-def _merge_blocks(first: WindowReport, second: WindowReport) -> bytes:
+def _merge_operations(first: WindowReport, second: WindowReport) -> bytes:
     found = [
         one for one in (first.operations(), second.operations()) if one is not None
     ]
     return encode_operations(reduce(merge_operations, found)) if found else b""
 
 
-def _statistics(report: WindowReport, layout: Layout) -> WindowStatistics:
-    mean, m2 = decode_moments(report.moment_block, layout.features)
-    return WindowStatistics(
-        ref_id=report.ref_id,
-        rows=report.rows,
-        inferences=report.inferences,
-        failed=report.failed,
-        counts=decode_counts(report.count_block, layout.size),
-        mean=mean,
-        m2=m2,
-    )
+def _merge_feedback(first: WindowReport, second: WindowReport) -> bytes:
+    found = [one for one in (first.feedback(), second.feedback()) if one is not None]
+    return encode_feedback(reduce(merge_feedback, found)) if found else b""

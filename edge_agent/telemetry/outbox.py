@@ -25,7 +25,12 @@ from typing import Any, Final
 
 from edge_agent.clock import Clock
 from edge_agent.errors import OutboxError
-from edge_agent.telemetry.merging import WindowRow, merge_reports, plan_merges
+from edge_agent.telemetry.merging import (
+    WindowRow,
+    merge_group,
+    merge_reports,
+    plan_merges,
+)
 from edge_agent.telemetry.publisher import BULK_LANE
 from edge_contract.messages import UpMessage, encode_message, kind_of
 from edge_contract.profile import Layout
@@ -344,8 +349,7 @@ class Outbox:
         return seq
 
     def _insert_window(self, row: Row, report: WindowReport) -> None:
-        group = report.ref_id + report.release
-        self._insert_row(row, report.start_us, group, report.covers)
+        self._insert_row(row, report.start_us, merge_group(report), report.covers)
 
     def _insert_row(
         self, row: Row, start_us: int, group: bytes | None, covers: tuple[int, ...]

@@ -12,20 +12,28 @@ import numpy as np
 from sqlalchemy import RowMapping
 
 from edge_contract.profile import Layout
-from edge_contract.varint import decode_counts, encode_counts
+from edge_contract.varint import (
+    decode_counts,
+    decode_signed_counts,
+    encode_counts,
+    encode_signed_counts,
+)
 from edge_contract.window import WindowStatistics
 
 
 def statistics_to_columns(statistics: WindowStatistics) -> dict[str, Any]:
     """Return the values of the statistics' columns."""
+    noised = statistics.epsilon_millionths
+    encode = encode_signed_counts if noised else encode_counts
     return {
         "ref_id": statistics.ref_id,
         "rows": statistics.rows,
         "inferences": statistics.inferences,
         "failed": statistics.failed,
-        "counts": encode_counts(statistics.counts),
+        "counts": encode(statistics.counts),
         "mean": statistics.mean.astype("<f8").tobytes(),
         "m2": statistics.m2.astype("<f8").tobytes(),
+        "epsilon_millionths": noised,
     }
 
 
@@ -41,12 +49,15 @@ def statistics_from_columns(
     Raises:
         WindowError: The counts do not fit the layout.
     """
+    noised = row["epsilon_millionths"]
+    decode = decode_signed_counts if noised else decode_counts
     return WindowStatistics(
         ref_id=row["ref_id"],
         rows=row["rows"],
         inferences=row["inferences"],
         failed=row["failed"],
-        counts=decode_counts(row["counts"], layout.size),
+        counts=decode(row["counts"], layout.size),
         mean=np.frombuffer(row["mean"], dtype="<f8").astype(np.float64),
         m2=np.frombuffer(row["m2"], dtype="<f8").astype(np.float64),
+        epsilon_millionths=noised,
     )

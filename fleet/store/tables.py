@@ -6,6 +6,8 @@ SQLite and PostgreSQL. Times are integer microseconds since 1970 UTC (``_us``).
 Statistics are blobs that only ``store.statistics`` interprets.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -33,12 +35,13 @@ metadata = MetaData(naming_convention=NAMING)
 _ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _statistics_columns() -> tuple[Column[bytes], ...]:
+def _statistics_columns() -> tuple[Column[Any], ...]:
     """Give the blobs of a ``WindowStatistics``; ``store.statistics`` reads them."""
     return (
-        Column("counts", LargeBinary, nullable=False),  # LEB128 varints
+        Column("counts", LargeBinary, nullable=False),  # LEB128; zigzag if noised
         Column("mean", LargeBinary, nullable=False),  # float64, little endian
         Column("m2", LargeBinary, nullable=False),  # float64, little endian
+        Column("epsilon_millionths", BigInteger, nullable=False),  # 0: exact
     )
 
 

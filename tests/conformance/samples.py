@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_contract.canonical import encode_cbor, encode_json
 from edge_contract.envelope import seal
+from edge_contract.evidence import Feedback, Shadow, encode_feedback
 from edge_contract.golden import GoldenVectors, Tolerance
 from edge_contract.keys import DeviceKeys, derive_device_key
 from edge_contract.messages import (
@@ -37,7 +38,7 @@ from edge_contract.profile import (
 )
 from edge_contract.reference_model import Linear, ReferenceModel, Trees
 from edge_contract.topics import up_topic
-from edge_contract.window import StatisticsBuilder
+from edge_contract.window import StatisticsBuilder, WindowStatistics
 from edge_contract.window_report import WindowReport, encode_blocks
 
 FOLDER = Path(__file__).parent / "vectors"
@@ -113,6 +114,33 @@ def window_report() -> WindowReport:
         covers=(298, 299),
         count_block=count_block,
         moment_block=moment_block,
+    )
+
+
+def evidence_report() -> WindowReport:
+    """Five labels of which two contradict the model, and a shadow."""
+    labels, errors = np.zeros(16, np.int64), np.zeros(16, np.int64)
+    labels[[3, 15]], errors[3] = (2, 3), 2
+    block = encode_feedback(Feedback(labels, errors))
+    shadow = Shadow(DIGEST[8:16], 300, 7)
+    return replace(window_report(), feedback_block=block, shadow=shadow)
+
+
+def private_report() -> WindowReport:
+    """As many counts as the profile has, each its place less 4, epsilon 0.5."""
+    statistics = WindowStatistics.empty(profile())
+    size, first = len(statistics.counts), profile().layout.below.start
+    counts = np.arange(size) - 4
+    counts[first : first + 6] = 0  # below, above and repeat of two features
+    noised = replace(statistics, counts=counts, epsilon_millionths=500_000)
+    count_block, moment_block = encode_blocks(noised)
+    return replace(
+        window_report(),
+        rows=25,
+        inferences=23,
+        count_block=count_block,
+        moment_block=moment_block,
+        epsilon_millionths=500_000,
     )
 
 
@@ -197,6 +225,8 @@ def all_vectors() -> dict[str, bytes]:
         "message-window-operations": replace(
             window_report(), operation_block=block
         ).encode(),
+        "message-window-evidence": evidence_report().encode(),
+        "message-window-private": private_report().encode(),
         "cbor": encode_cbor({1: [True, None, -(2**63)], 24: b"\0", "k": "é"}),
         "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
         "profile": profile().encoded,

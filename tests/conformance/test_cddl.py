@@ -15,6 +15,8 @@ RULES = {
     "reference-linear": "reference-model",
     "reference-trees": "reference-model",
     "message-window-operations": "window",
+    "message-window-evidence": "window",
+    "message-window-private": "window",
     **{
         f"message-{rule}": rule
         for rule in (

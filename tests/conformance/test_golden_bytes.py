@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from edge_contract.envelope import read_epoch, unseal
+from edge_contract.evidence import Shadow
 from edge_contract.keys import DeviceKeys, derive_device_key, hkdf_sha256
 from edge_contract.messages import decode_announce, decode_down, decode_state, decode_up
 from edge_contract.profile import ReferenceProfile
@@ -76,6 +77,30 @@ def test_a_window_tells_how_the_device_fared() -> None:
     scalars = [getattr(found, one.name) for one in fields(found)[1:]]
     assert scalars == [300_000, 0, 41_000, 130, -5, True, 12_000]
     assert WindowReport.decode(read("message-window")).operations() is None
+
+
+def test_a_window_tells_of_labels_and_of_a_shadow() -> None:
+    report = WindowReport.decode(read("message-window-evidence"))
+    found = report.feedback()
+
+    assert found is not None
+    assert np.flatnonzero(found.labels).tolist() == [3, 15]
+    assert found.labels.sum() == 5
+    assert found.errors.tolist() == [0, 0, 0, 2] + [0] * 12
+    assert report.shadow == Shadow(samples.DIGEST[8:16], 300, 7)
+
+
+def test_a_private_window_holds_negative_counts_and_derived_moments() -> None:
+    profile = ReferenceProfile.decode(read("profile"))
+
+    report = WindowReport.decode(read("message-window-private"))
+    statistics = report.statistics(profile)
+
+    assert report.epsilon_millionths == 500_000
+    assert report.moment_block == b""
+    assert statistics.counts[profile.layout.bins(0)].tolist() == [-4, -3, -2, -1]
+    assert statistics.mean[1] == 2.0
+    assert np.isfinite(statistics.mean).all()
 
 
 @pytest.mark.parametrize(

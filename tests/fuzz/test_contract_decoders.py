@@ -17,6 +17,7 @@ from edge_contract.canonical import decode_cbor, decode_json, encode_cbor, encod
 from edge_contract.enrolment import Enrolment
 from edge_contract.envelope import seal, unseal
 from edge_contract.errors import EdgeError
+from edge_contract.evidence import decode_feedback
 from edge_contract.golden import GoldenVectors
 from edge_contract.manifest import Manifest
 from edge_contract.messages import (
@@ -35,7 +36,12 @@ from edge_contract.profile import ReferenceProfile
 from edge_contract.reference_model import ReferenceModel
 from edge_contract.topics import DOWN_KINDS, UP_KINDS, parse_topic
 from edge_contract.window_report import WindowReport
-from tests.conformance.samples import reference_linear, reference_trees
+from tests.conformance.samples import (
+    evidence_report,
+    private_report,
+    reference_linear,
+    reference_trees,
+)
 from tests.support.contract_samples import make_profile, make_release, make_statistics
 
 KEY = bytes(32)
@@ -45,7 +51,7 @@ Decoder = Callable[[bytes], object]
 
 def decode_window(data: bytes) -> object:
     report = WindowReport.decode(data)
-    return report.operations(), report.statistics(PROFILE)
+    return report.operations(), report.feedback(), report.statistics(PROFILE)
 
 
 def decode_and_run(data: bytes) -> object:
@@ -68,6 +74,7 @@ DECODERS: dict[str, Decoder] = {
     "announce": decode_announce,
     "window statistics": decode_window,
     "operations": decode_operations,
+    "feedback": decode_feedback,
     **{f"up {kind}": partial(decode_up, kind) for kind in UP_KINDS},
     **{f"down {kind}": partial(decode_down, kind) for kind in DOWN_KINDS},
 }
@@ -92,6 +99,8 @@ SEEDS = [
     encode_cbor({1: b"12345678"}),
     reference_linear().encode(),
     reference_trees().encode(),
+    evidence_report().encode(),
+    private_report().encode(),
 ]
 
 
@@ -142,7 +151,7 @@ def test_edited_real_bytes(
     survive(DECODERS[name], bytes(data[: len(data) - cut % 3]))
 
 
-@given(fields=st.dictionaries(st.sampled_from([1, 2, *range(10, 24)]), VALUES))
+@given(fields=st.dictionaries(st.sampled_from([1, 2, *range(10, 27)]), VALUES))
 def test_window_reports_with_any_field_replaced(fields: dict[int, object]) -> None:
     statistics = make_statistics(PROFILE, 20)
     body: dict[int, object] = {

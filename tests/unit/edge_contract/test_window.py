@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from edge_contract.envelope import seal
 from edge_contract.errors import WindowError
-from edge_contract.varint import decode_counts, encode_counts
+from edge_contract.evidence import Feedback, Shadow, encode_feedback
+from edge_contract.varint import (
+    decode_counts,
+    decode_signed_counts,
+    encode_counts,
+    encode_signed_counts,
+)
 from edge_contract.window import (
     StatisticsBuilder,
     WindowStatistics,
@@ -138,6 +144,22 @@ def test_varints_round_trip(values: list[int]) -> None:
     assert decode_counts(encode_counts(counts), len(values)).tolist() == values
 
 
+@given(st.lists(st.integers(-(2**52), 2**52 - 1), max_size=40))
+def test_signed_varints_round_trip(values: list[int]) -> None:
+    counts = np.array(values, dtype=np.int64)
+
+    assert (
+        decode_signed_counts(encode_signed_counts(counts), len(values)).tolist()
+        == values
+    )
+
+
+@pytest.mark.parametrize("value", [-(2**52) - 1, 2**52])
+def test_signed_counts_out_of_range_are_not_encoded(value: int) -> None:
+    with pytest.raises(WindowError):
+        encode_signed_counts(np.array([value], dtype=np.int64))
+
+
 @given(st.binary(max_size=64), st.integers(0, 20))
 def test_varints_decode_only_what_encodes_back(data: bytes, expected: int) -> None:
     try:
@@ -174,6 +196,8 @@ def test_a_window_of_ten_features_fits_its_bound(rows: int, most: int) -> None:
         covers=(),
         count_block=count_block,
         moment_block=moment_block,
+        feedback_block=encode_feedback(Feedback(np.full(16, 100), np.full(16, 9))),
+        shadow=Shadow(BOOT_ID, rows, rows),
     )
     data = seal(report.encode(), key=bytes(32), epoch=1, aad="t")
 

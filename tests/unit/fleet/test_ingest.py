@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from edge_contract.window import merge
+from edge_contract.window_report import encode_blocks
 from fleet.ingest.marks import Marks
 from fleet.ingest.marks_store import read_marks
 from fleet.store.devices import find_device
@@ -244,3 +245,40 @@ def test_only_fresh_messages_move_presence(world: FleetWorld) -> None:
     with reading(world.engine) as connection:
         row = find_device(connection, "watch-1")
     assert (row["last_seen_us"], row["online_hint"]) == (NOW_US, False)
+
+
+def test_private_windows_are_stored_with_their_negative_counts(
+    world: FleetWorld,
+) -> None:
+    device = world.device()
+    layout = device.profile.layout
+    reports = []
+    for seq in (1, 2):
+        sums = device.report(seq).sums(layout)
+        counts = sums.counts - 20
+        counts[layout.below.start : layout.repeat.stop] = 0
+        noised = replace(sums, counts=counts, epsilon_millionths=250_000)
+        count_block, moment_block = encode_blocks(noised)
+        reports.append(
+            device.report(
+                seq,
+                count_block=count_block,
+                moment_block=moment_block,
+                epsilon_millionths=250_000,
+            )
+        )
+
+    world.ingest(*(device.seal(one) for one in reports), device.window(3))
+
+    with reading(world.engine) as connection:
+        ref_id = device.profile.ref_id
+        rows = list_windows_since(connection, "watch-1", ref_id, 0, limit=9)
+        total = find_rollup(connection, "watch-1", ref_id, level="all", bucket_us=0)
+    found = [statistics_from_columns(row, layout) for row in rows]
+    assert [one.epsilon_millionths for one in found] == [250_000, 250_000, 0]
+    assert int(found[0].counts.min()) < 0
+    assert total is not None
+    summed = statistics_from_columns(total, layout)
+    expected = np.sum([one.counts for one in found], axis=0)
+    assert summed.counts.tolist() == expected.tolist()
+    assert read_refusals(world) == {}
