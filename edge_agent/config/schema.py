@@ -92,6 +92,22 @@ class StatisticsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyConfig:
+    """What one inference may give away: noise is added to what a window tells.
+
+    Attributes:
+        epsilon: Its privacy loss; None: windows tell exact counts.
+    """
+
+    epsilon: float | None = bounded(None, 0.001, 1000)
+
+    @property
+    def epsilon_millionths(self) -> int:
+        """The same in millionths; 0 for None."""
+        return 0 if self.epsilon is None else round(self.epsilon * 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxConfig:
     """How many bytes wait for the server before windows are merged."""
 
@@ -131,6 +147,7 @@ class AgentConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)

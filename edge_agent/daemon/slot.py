@@ -98,6 +98,7 @@ class ModelSlot:
             house.clock,
             Periods(config.statistics.window.us, config.statistics.checkpoint.us),
             house.gauges,
+            config.privacy.epsilon_millionths,
         )
         self._sink = open_sink(told)
         stack.callback(self._close_sink)

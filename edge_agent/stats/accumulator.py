@@ -3,8 +3,9 @@
 
 Owns which window a row and an inference belong to: windows are aligned to multiples of
 their length in event time; an inference belongs to the window of its last row; a row
-of another window, later or earlier, closes the open one. Pure: no clock, no disk, no
-thread; see ``keeper`` for those.
+of another window, later or earlier, closes the open one, unless that holds too little
+to be told: then it goes on. Pure: no clock, no disk, no thread; see ``keeper`` for
+those.
 """
 
 from collections import OrderedDict
@@ -62,6 +63,7 @@ class Accumulator:
         window_us: Length of a window.
         on_close: Gets each closed window, after it has left the accumulator.
         reduce: See ``Observer.prepare``.
+        least: Rows, and inferences, without which a window goes on into the next.
     """
 
     def __init__(
@@ -71,15 +73,18 @@ class Accumulator:
         window_us: int,
         on_close: Callable[[Window], None],
         reduce: Reduce | None = None,
+        least: int = 0,
     ) -> None:
         self._profile = profile
         self.release = release
         self._window_us = window_us
         self._on_close = on_close
         self._reduce = reduce
+        self._least = least
         self._builder: StatisticsBuilder | None = None
         self._operations = Operations()
-        self._start_us = 0
+        self._start_us = self._stop_us = 0
+        self._current_us = 0  # the aligned window that is being counted
         self._previous: OrderedDict[str, Float32] = OrderedDict()
 
     @property
@@ -89,7 +94,7 @@ class Accumulator:
             return None
         return Window(
             self._start_us,
-            self._window_us,
+            self._stop_us - self._start_us,
             self.release,
             self._builder.statistics,
             self._operations,
@@ -98,7 +103,15 @@ class Accumulator:
     @property
     def end_us(self) -> int | None:
         """The event time that closes the open window; None when none is open."""
-        return None if self._builder is None else self._start_us + self._window_us
+        return None if self._builder is None else self._current_us + self._window_us
+
+    @property
+    def is_tellable(self) -> bool:
+        """Whether the open window holds enough to be told."""
+        window = self.open_window
+        if window is None:
+            return False
+        return min(window.statistics.rows, window.produced) >= self._least
 
     def resume(self, window: Window) -> bool:
         """Go on with a window of an earlier run, if it is one of ours.
@@ -108,15 +121,18 @@ class Accumulator:
         """
         fits = (
             window.release == self.release
-            and window.duration_us == self._window_us
+            and (self._least or window.duration_us == self._window_us)
+            and window.duration_us % self._window_us == 0
             and window.statistics.ref_id == self._profile.ref_id
             and window.statistics.counts.shape == (self._profile.layout.size,)
         )
         if fits:
             self._start_us = window.start_us
+            self._stop_us = window.start_us + window.duration_us
+            self._current_us = self._stop_us - self._window_us
             self._builder = StatisticsBuilder(self._profile, window.statistics)
             self._operations = window.operations
-        return fits
+        return bool(fits)
 
     def add(self, block: Block) -> None:
         """Add observations, in the order in which they were made."""
@@ -131,7 +147,7 @@ class Accumulator:
         first, done = 0, 0  # the first inference not yet added, how many points are
         for start, stop in pairwise(edges):
             window_start = int(windows[start]) * self._window_us
-            if self._builder is None or window_start != self._start_us:
+            if self._builder is None or window_start != self._current_us:
                 last = int(np.searchsorted(ends, done, side="right"))
                 self._add_outputs(block, first, last)
                 first = last
@@ -149,8 +165,13 @@ class Accumulator:
             self._on_close(window)
 
     def _open(self, start_us: int) -> None:
+        self._current_us = start_us
+        if self._builder is not None and not self.is_tellable:
+            self._start_us = min(self._start_us, start_us)
+            self._stop_us = max(self._stop_us, start_us + self._window_us)
+            return
         self.close()
-        self._start_us = start_us
+        self._start_us, self._stop_us = start_us, start_us + self._window_us
         self._builder = StatisticsBuilder(self._profile)
         self._operations = Operations()
 

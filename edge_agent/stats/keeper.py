@@ -29,12 +29,13 @@ from edge_agent.stats.accumulator import (
     with_operations,
 )
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
+from edge_agent.stats.closing import ClosedWindow, is_tellable
 from edge_agent.stats.meter import Meter
+from edge_agent.stats.noise import LEAST_INFERENCES, Noise
 from edge_agent.stats.ring import MAX_SLOTS, Ring, Slot
 from edge_contract.messages import UpMessage
-from edge_contract.operations import Operations, encode_operations
+from edge_contract.operations import Operations
 from edge_contract.profile import Layout, ReferenceProfile
-from edge_contract.window_report import WindowReport, encode_blocks
 
 MAX_BACKLOG: Final = 1024
 COUNT_SECONDS: Final = 1.0
@@ -90,6 +91,7 @@ class StatisticsKeeper:
         clock: Stamps closed windows.
         periods: When windows close and checkpoints are due.
         gauges: What else a window tells of; None: of inferences alone.
+        epsilon_millionths: Privacy loss of an inference; 0: exact counts are told.
     """
 
     def __init__(
@@ -99,13 +101,14 @@ class StatisticsKeeper:
         clock: Clock,
         periods: Periods,
         gauges: Gauges | None = None,
+        epsilon_millionths: int = 0,
     ) -> None:
         self._ledger = ledger
         self._counter = counter
         self._cell = counter.cell
         self._clock = clock
-        self._window_us = periods.window_us
-        self._interval_us = periods.checkpoint_us
+        self._periods = periods
+        self._epsilon_millionths = epsilon_millionths
         self._meter = Meter(gauges, clock)
         stored = ledger.load_checkpoint()
         found = Checkpoint() if stored is None else Checkpoint.decode(stored)
@@ -121,8 +124,8 @@ class StatisticsKeeper:
         self._stored_windows = recovered.closed_windows
         self._latency = Operations().latency
         self._latency_ns = 0
-        self._backlog: deque[tuple[Window, int]] = deque()
-        self._in_hand: Window | None = None  # the ledger has it; do not forget it
+        self._backlog: deque[ClosedWindow] = deque()
+        self._in_hand: ClosedWindow | None = None  # the ledger has it; do not forget it
         # The one that is counted, and those that it was switched to since.
         self._lane: _Lane | None = None
         self._next: deque[_Lane] = deque()
@@ -191,8 +194,14 @@ class StatisticsKeeper:
         release.
         """
         self._ledger.remember_layout(profile.ref_id, profile.layout)
+        noise = self._make_noise(profile, grid, reduce)
         accumulator = Accumulator(
-            profile, release[:RELEASE_BYTES], self._window_us, self._closed, reduce
+            profile,
+            release[:RELEASE_BYTES],
+            self._periods.window_us,
+            lambda window: self._closed(window, noise),
+            reduce,
+            LEAST_INFERENCES if noise else 0,
         )
         ring = Ring(grid.length, grid.features, profile.output_width)
         lane = _Lane(ring, accumulator)
@@ -261,7 +270,7 @@ class StatisticsKeeper:
         """Close the open window now: the source is at its end."""
         with self._lock:
             self._count()
-            if self._lane is not None:
+            if self._lane is not None and self._lane.accumulator.is_tellable:
                 self._lane.accumulator.close()
                 self._end_us = 0
         self._save()
@@ -281,7 +290,7 @@ class StatisticsKeeper:
         self.checkpoint()
 
     def _run(self) -> None:
-        due_us = self._clock.monotonic_us() + self._interval_us
+        due_us = self._clock.monotonic_us() + self._periods.checkpoint_us
         while not self._stopping:
             left_us = due_us - self._clock.monotonic_us()
             self._wake.wait(min(max(0.0, left_us / 1e6), COUNT_SECONDS))
@@ -291,7 +300,7 @@ class StatisticsKeeper:
             if self._clock.monotonic_us() >= due_us:
                 self._meter.sample()
                 self.checkpoint()
-                due_us += self._interval_us
+                due_us += self._periods.checkpoint_us
 
     def _wake_up(self) -> None:
         self._is_woken = True
@@ -319,21 +328,33 @@ class StatisticsKeeper:
                 self._latency_ns += int(block.latencies_ns.sum())
                 self._lane.accumulator.add(block)
 
-    def _closed(self, window: Window) -> None:
+    def _make_noise(
+        self, profile: ReferenceProfile, grid: Grid, reduce: object
+    ) -> Noise | None:
+        epsilon = self._epsilon_millionths
+        if not epsilon:
+            return None
+        rows = grid.length if reduce is None else 1
+        return Noise(profile.layout, epsilon, rows)
+
+    def _closed(self, window: Window, noise: Noise | None = None) -> None:
         self._latency = self._latency + window.operations.latency
+        if self._epsilon_millionths and not is_tellable(window, noise):
+            self._lost += window.produced
+            return
         window = with_operations(with_lost(window, self._lost), self._meter.operations)
         self._lost = 0
         self._meter.restart()
         if window.produced == 0 and window.statistics.rows == 0:
             return
         self._closed_total += window.produced
-        self._backlog.append((window, self._closed_total))
+        self._backlog.append(ClosedWindow(window, self._closed_total, noise))
         if len(self._backlog) > MAX_BACKLOG:
-            oldest = int(self._backlog[0][0] is self._in_hand)
-            forgotten, _ = self._backlog[oldest]
+            oldest = int(self._backlog[0] is self._in_hand)
+            forgotten = self._backlog[oldest]
             del self._backlog[oldest]
-            heir, after = self._backlog[oldest]
-            self._backlog[oldest] = (with_lost(heir, forgotten.produced), after)
+            heir = self._backlog[oldest]
+            heir.window = with_lost(heir.window, forgotten.window.produced)
 
     def _drain(self) -> bool:
         """Store the closed windows, oldest first; return whether none is left.
@@ -345,20 +366,21 @@ class StatisticsKeeper:
                 with self._lock:
                     if not self._backlog:
                         return True
-                    window, closed_total = self._backlog[0]
-                    self._in_hand = window
+                    closed = self._in_hand = self._backlog[0]
                     closed_windows = self._stored_windows + 1
                     # What is open may go with the last closed window: it is newer.
                     if len(self._backlog) == 1:
                         after = self._current(closed_windows)
                     else:
-                        after = Checkpoint(closed_total, 0, closed_windows)
-                if not self._store(window, after):
+                        after = Checkpoint(closed.closed_total, 0, closed_windows)
+                if not self._store(closed, after):
                     return False
 
-    def _store(self, window: Window, after: Checkpoint) -> bool:
+    def _store(self, closed: ClosedWindow, after: Checkpoint) -> bool:
         try:
-            self._ledger.close_window(self._report_builder(window), after.encode())
+            self._ledger.close_window(
+                closed.report_builder(self._clock), after.encode()
+            )
         except (AgentError, OSError) as error:
             _LOG.warning(
                 "%d closed windows wait in memory: %s", len(self._backlog), error
@@ -396,32 +418,3 @@ class StatisticsKeeper:
             closed_windows,
             window,
         )
-
-    def _report_builder(self, window: Window) -> Callable[[bytes, int], UpMessage]:
-        counts, moments = encode_blocks(window.statistics)
-        operations = encode_operations(window.operations)
-        monotonic_us = self._clock.monotonic_us()
-        clock_synced = self._clock.is_synced()
-
-        def build(boot_id: bytes, seq: int) -> UpMessage:
-            sums = window.statistics
-            return WindowReport(
-                boot_id=boot_id,
-                seq=seq,
-                ref_id=sums.ref_id,
-                release=window.release,
-                start_us=window.start_us,
-                duration_us=window.duration_us,
-                monotonic_us=monotonic_us,
-                clock_synced=clock_synced,
-                rows=sums.rows,
-                inferences=sums.inferences,
-                failed=sums.failed,
-                lost=window.lost,
-                covers=(),
-                count_block=counts,
-                moment_block=moments,
-                operation_block=operations,
-            )
-
-        return build

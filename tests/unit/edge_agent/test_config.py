@@ -90,17 +90,21 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
         "  grpc:",
         "  max_request:",
         "  max_json:",
+        "privacy:",
+        "  epsilon:",
     )
     text = [
         new if new.strip().startswith(optional) or new.startswith(optional) else old
         for old, new in zip(lines, said, strict=True)
     ]
-    text = ["service:" if one == "# service:" else one for one in text]
+    bare = {f"# {one}": one for one in ("service:", "privacy:")}
+    text = [bare.get(one, one) for one in text]
     config = parse("\n".join(text))
 
     slot = config.models["main"]
     assert slot.bundle == FOLDER / "watch.bundle"
     assert slot.shadow == ShadowConfig(FOLDER / "next.bundle")
+    assert config.privacy.epsilon_millionths == 1_000_000
     assert config.service == ServiceConfig(
         Address("127.0.0.1", 8080), FOLDER / "agent.sock", Address("127.0.0.1", 8081)
     )

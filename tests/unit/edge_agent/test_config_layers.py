@@ -101,6 +101,7 @@ def test_a_wrong_value_is_named_by_who_said_it() -> None:
     ("key", "value", "reason"),
     [
         ("samples.consent", True, REASON_LOCAL),
+        ("privacy.epsilon", 1000, REASON_LOCAL),
         ("samples.budget", "1GiB", REASON_LOCAL),
         ("state_dir", "/", REASON_LOCAL),
         ("models.main.source.path", "/etc/passwd", REASON_LOCAL),
