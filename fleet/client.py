@@ -42,6 +42,14 @@ class FleetClient:
         """GET ``/api/v1`` + ``path``; return the body."""
         return self._request("GET", path).content
 
+    def stream_file(self, path: str) -> Iterator[bytes]:
+        """GET a published file, whose ``path`` is outside the API; yield its body."""
+        with self._answered(), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                raise _error_from(response)
+            yield from response.iter_raw()
+
     def post(self, path: str, document: dict[str, Any]) -> Any:
         """POST a JSON document; return the answer's."""
         return self._request("POST", path, json=document).json()
@@ -56,15 +64,20 @@ class FleetClient:
         return self._request("POST", path, files=files).json()
 
     def _request(self, method: str, path: str, **how: Any) -> httpx.Response:
-        try:
+        with self._answered():
             response = self._http.request(method, "/api/v1" + path, **how)
+        if response.is_success:
+            return response
+        raise _error_from(response)
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.HTTPError as error:
             message = f"server {self._http.base_url}: no answer: {error}"
             step = "check that `edge-fleet serve` runs on this state folder"
             raise ClientError(message, next_step=step) from error
-        if response.is_success:
-            return response
-        raise _error_from(response)
 
 
 @contextmanager

@@ -12,8 +12,10 @@ _MODULES = (
     "converter.errors",
     "edge_agent.errors",
     "edge_agent.ota.resolve",
+    "edge_agent.ota.trusted",
     "edge_agent.serve.refusals",
     "fleet.errors",
+    "fleet.registry.errors",
 )
 _HEADER = """\
 <!-- SPDX-License-Identifier: Apache-2.0 -->

@@ -5,9 +5,10 @@
     * RepositoryError - the TUF repository on disk is missing or damaged
     * ReleaseRefusedError - a release or its metadata does not verify (trust)
     * ReleaseConflictError - a release contradicts the catalogue
+    * ExportError - a folder for an export holds other things, or a copy is damaged
 """
 
-from fleet.errors import ConflictError, RefusedError, StateError
+from fleet.errors import ClientError, ConflictError, RefusedError, StateError
 
 
 class RepositoryError(StateError):
@@ -26,3 +27,9 @@ class ReleaseConflictError(ConflictError):
     """A release contradicts what the catalogue already lists."""
 
     code = "fleet.registry.conflict"
+
+
+class ExportError(ClientError):
+    """A folder cannot take an export, or what the server sent is damaged."""
+
+    code = "fleet.registry.export"

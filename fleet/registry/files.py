@@ -7,6 +7,7 @@ metadata and targets. It knows nothing of what the bytes mean.
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 PRIVATE_MODE = 0o600
@@ -20,13 +21,26 @@ def save_bytes(path: Path, data: bytes, *, mode: int = PUBLIC_MODE) -> None:
     Raises:
         OSError: The disk refuses; ``path`` is then as it was.
     """
+    save_chunks(path, (data,), mode=mode)
+
+
+def save_chunks(
+    path: Path, chunks: Iterable[bytes], *, mode: int = PUBLIC_MODE
+) -> None:
+    """Write like ``save_bytes`` what comes in pieces.
+
+    Raises:
+        OSError: The disk refuses; ``path`` is then as it was, as after any error of
+            ``chunks``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY_PREFIX)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs ``model publish|list|show|withdraw|renew`` and ``keys status``.
+"""The verbs ``model publish|list|show|withdraw|renew``, ``keys status``, ``export``.
 
 Owns their arguments and words. Signing happens here, in the process of the command
 line, with ``builder``; everything else is asked of the server.
@@ -13,13 +13,14 @@ from typing import Any
 from fleet.client import FleetClient
 from fleet.commands import Answer, Groups, add_group, add_verb, format_table
 from fleet.registry.builder import Builder, read_builder_key
+from fleet.registry.export import export_repository, find_receiver
 from fleet.registry.setup import system_now
 
 _KEY_HELP = "the builder's private key (keys/offline/models.pem after init)"
 
 
 def register(groups: Groups) -> None:
-    """Add the nouns ``model`` and ``keys``."""
+    """Add the nouns ``model`` and ``keys``, and the verb ``export``."""
     models = add_group(groups, "model", "Publish models and look at what is there.")
     publish = add_verb(
         models,
@@ -70,6 +71,23 @@ def register(groups: Groups) -> None:
         summary="Show each role's expiry and which private keys lie on the server.",
         example="edge-fleet keys status",
     )
+    _register_export(groups)
+
+
+def _register_export(groups: Groups) -> None:
+    export = add_verb(
+        groups,
+        "export",
+        _export,
+        summary="Copy what a device or a fleet may need to a folder, for a stick.",
+        example="edge-fleet export /media/stick/edgeloop --device watch-3",
+    )
+    export.add_argument(
+        "folder", metavar="DIR", help="a new folder, or an earlier export to renew"
+    )
+    receiver = export.add_mutually_exclusive_group()
+    receiver.add_argument("--device", metavar="ID", help="for this device alone")
+    receiver.add_argument("--fleet", metavar="F", help="for a fleet (default: default)")
 
 
 def _add_release(parser: argparse.ArgumentParser) -> None:
@@ -171,6 +189,30 @@ def _keys_status(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
     ]
     header = ("role", "version", "expires in", "key", "private key")
     lines = [format_table(header, rows), *document["advice"]]
+    return Answer(document, "\n".join(lines))
+
+
+def _export(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    folder = Path(arguments.folder)
+    receiver = find_receiver(client, arguments.fleet, arguments.device)
+    done = export_repository(client, folder, receiver)
+    document = {
+        "folder": str(folder),
+        "fleet": receiver.fleet,
+        "device": receiver.device,
+        "files": done.files,
+        "bytes": done.bytes,
+        "written_bytes": done.written_bytes,
+        "targets": list(done.targets),
+        "withdrawn": list(done.withdrawn),
+    }
+    size = f"{done.files} files, {done.bytes} bytes, {done.written_bytes} written now"
+    lines = [
+        f"{folder}: {size}",
+        *(f"  {one}" for one in done.targets),
+        *(f"  {one}: withdrawn, left out" for one in done.withdrawn),
+        f"next, on the device: edge-agent bundle import {folder}",
+    ]
     return Answer(document, "\n".join(lines))
 
 

@@ -2,8 +2,6 @@
 """Releases: from a signed bundle, over HTTP, to what a device reads."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,46 +12,13 @@ from sqlalchemy import delete, select
 from edge_contract.bundle import Bundle
 from edge_contract.errors import BundleSignatureError, BundleUnsignedError
 from edge_contract.signing import generate_key
-from fleet.api.factory import make_application
-from fleet.auth.tokens import TokenBook
-from fleet.client import FleetClient
 from fleet.errors import NotFoundError, RemoteError
-from fleet.registry import Registry, feature, metadata, release
+from fleet.registry import metadata, release
 from fleet.registry.builder import Builder, read_builder_key
 from fleet.registry.errors import ReleaseRefusedError
 from fleet.store.engine import reading, writing
 from fleet.store.tables import audit, models, reference_profiles
-from tests.support.http_server import serve
-from tests.support.registry_world import World
-
-BOOK = TokenBook(admin="a-token", server_id="test")
-
-
-@dataclass
-class Served:
-    """A registry behind its real routes."""
-
-    world: World
-    registry: Registry
-    http: httpx.Client
-
-    @property
-    def client(self) -> FleetClient:
-        return FleetClient(self.http)
-
-    @property
-    def builder(self) -> Builder:
-        signer = read_builder_key(self.world.paths.builder_key)
-        return Builder(self.client, signer, self.world.clock.now)
-
-
-@pytest.fixture
-def served(world: World) -> Iterator[Served]:
-    registry = Registry(world.services)
-    app = make_application([feature.build(world.services, registry)], BOOK)
-    headers = {"Authorization": f"Bearer {BOOK.admin}"}
-    with serve(app) as url, httpx.Client(base_url=url, headers=headers) as http:
-        yield Served(world, registry, http)
+from tests.support.served_registry import Served
 
 
 def test_published_release_reaches_a_device(served: Served) -> None:
