@@ -16,6 +16,7 @@ REST answers, and an ``exit_code`` for the command line. The tree, by who can ac
     * StepError - a pre- or post-processing step
     * GoldenError - golden vectors
     * DeltaError - a delta between two files
+    * PolicyError - the policy of an update
     * ReferenceModelError - a file of the reference runtime
     * ManifestError - a bundle's manifest
     * BundleError - a bundle file
@@ -119,6 +120,12 @@ class DeltaError(EdgeError):
     """A delta is malformed, or does not fit its source."""
 
     code = "delta"
+
+
+class PolicyError(EdgeError):
+    """The policy of an update has a value of the wrong kind."""
+
+    code = "policy"
 
 
 class GoldenError(EdgeError):

@@ -85,7 +85,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """One state of one update; ``reason`` is an error code or empty."""
+    """One state of one update; ``reason`` is an error code or empty.
+
+    ``fields`` are figures of self-test, shadow and trial (UPD-27).
+    """
 
     boot_id: bytes = at(1, _BOOT_ID)
     seq: int = at(2, INTEGER)
@@ -99,6 +102,7 @@ class UpdateReport:
     time_us: int = at(17, INTEGER)
     reason: str = at(18, _NAME, default="")
     detail: str = at(19, _DETAIL, default="")
+    fields: dict[str, Scalar] = at(20, mapping(SCALAR), default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ the caller has verified both documents' signatures.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edge_agent.errors import UpdateError, UpdateTrustError
 from edge_contract.canonical import decode_json
 from edge_contract.delta import DeltaOffer
-from edge_contract.errors import CanonicalError
+from edge_contract.errors import CanonicalError, PolicyError
+from edge_contract.update_policy import UpdatePolicy, parse_policy
 
 MAX_DESIRED_BYTES: Final = 256 * 1024
 FORMAT: Final = 1
@@ -43,6 +44,7 @@ class Rule:
     tags: Mapping[str, str] | None
     rollout: str
     deltas: tuple[DeltaOffer, ...] = ()
+    policy: UpdatePolicy = field(default_factory=UpdatePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,10 @@ def parse_desired(data: bytes) -> Desired:
     try:
         wire = decode_json(data, max_bytes=MAX_DESIRED_BYTES)
         return _desired(wire)
-    except (CanonicalError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        *(CanonicalError, PolicyError),
+        *(KeyError, TypeError, ValueError, AttributeError),
+    ) as error:
         raise UpdateError(
             f"desired.json: malformed: {type(error).__name__}: {error}",
             next_step="check that agent and server are of versions that fit",
@@ -201,6 +206,7 @@ def _rule(one: Any) -> Rule:
         tags=None if tags is None else {_text(k): _text(v) for k, v in tags.items()},
         rollout=str(one["rollout"]),
         deltas=tuple(_delta(delta) for delta in one.get("deltas", ())),
+        policy=parse_policy(one.get("policy")),
     )
 
 

@@ -182,6 +182,25 @@ def operations() -> Operations:
     )
 
 
+def update_report() -> UpdateReport:
+    """A trial that a release did not pass."""
+    return UpdateReport(
+        boot_id=BOOT_ID,
+        seq=3,
+        slot="main",
+        state="failed",
+        digest=DIGEST,
+        serving=b"",
+        desired_version=4,
+        attempt=1,
+        downloaded_bytes=77,
+        time_us=TIME_US,
+        reason="ota.x",
+        detail="y",
+        fields={"compared": 200, "invariant": "latency"},
+    )
+
+
 def all_vectors() -> dict[str, bytes]:
     """Return every golden byte string by name."""
     keys = DeviceKeys.from_device_key(derive_device_key(MASTER_KEY, "watch-3", 2), 2)
@@ -202,9 +221,7 @@ def all_vectors() -> dict[str, bytes]:
             clock_synced=False,
         ),
         "event": Event(BOOT_ID, 2, "sensor.stuck", "error", TIME_US, "ax", {"n": -1}),
-        "update": UpdateReport(
-            BOOT_ID, 3, "main", "failed", DIGEST, b"", 4, 1, 77, TIME_US, "ota.x", "y"
-        ),
+        "update": update_report(),
         "reply": Reply(BOOT_ID, 4, "c1", accepted=True),
         "window": window_report(),
         "state": State(BOOT_ID, online=False, time_us=TIME_US, serving={}),

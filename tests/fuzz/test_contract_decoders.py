@@ -35,6 +35,7 @@ from edge_contract.operations import (
 from edge_contract.profile import ReferenceProfile
 from edge_contract.reference_model import ReferenceModel
 from edge_contract.topics import DOWN_KINDS, UP_KINDS, parse_topic
+from edge_contract.update_policy import UpdatePolicy, parse_policy
 from edge_contract.window_report import WindowReport
 from tests.conformance.samples import (
     evidence_report,
@@ -256,3 +257,21 @@ def test_edited_bundles(
             bundle.check_files()
     except EdgeError:
         pass
+
+
+POLICY_KEYS = st.sampled_from(
+    ("windows", "urgent", "metered", "trial", "shadow", "days", "start", "inferences")
+)
+POLICIES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6) | st.just("22:30"),
+    lambda below: (
+        st.lists(below, max_size=4) | st.dictionaries(POLICY_KEYS, below, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(POLICIES)
+def test_a_policy_is_read_or_refused(wire: object) -> None:
+    with suppress(EdgeError):
+        assert isinstance(parse_policy(wire), UpdatePolicy)

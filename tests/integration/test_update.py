@@ -235,6 +235,20 @@ def test_unsigned_and_wrongly_signed_bundles_are_refused(world: World) -> None:
     assert world.nothing_installed()
 
 
+def test_a_policy_that_cannot_be_read_is_not_guessed(world: World) -> None:
+    digest = world.release(1)
+    wanted = rule(TARGET, digest, 1, policy={"metered": "maybe", "mood": "good"})
+    world.repository.set_desired(2, wanted)
+    world.repository.publish()
+    with pytest.raises(UpdateError, match=r"policy: metered: expected one of allow"):
+        world.update()
+    assert world.nothing_installed()
+    wanted = rule(TARGET, digest, 1, policy={"metered": "allow", "mood": "good"})
+    world.repository.set_desired(3, wanted)
+    world.repository.publish()
+    assert world.update().is_ready
+
+
 def test_other_hardware_is_refused(world: World) -> None:
     path = world.scratch / "x.bundle"
     digest = make_bundle(path, sign_key=world.repository.builder_key)

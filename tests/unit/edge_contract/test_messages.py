@@ -55,6 +55,10 @@ UP: list[UpMessage] = [
     ),
     Event(BOOT_ID, 2, "sensor.stuck", "warning", 5, "ax", {"share": 51}),
     UpdateReport(BOOT_ID, 3, "main", "committed", DIGEST, DIGEST, 4, 1, 100, 5, "", ""),
+    UpdateReport(
+        *(BOOT_ID, 4, "main", "rolled_back", DIGEST, b"", 4, 1, 100, 5, "e", ""),
+        fields={"compared": 200, "disagreed": 30, "invariant": "disagreement"},
+    ),
     Reply(BOOT_ID, 4, "c1", accepted=False, code="agent.consent"),
     WindowReport(
         BOOT_ID,
