@@ -31,7 +31,11 @@ class Fault:
 
 @dataclass
 class FaultyServer:
-    """What the requests of a test did."""
+    """What the requests of a test did.
+
+    Attributes:
+        floods: Ends of paths whose answer begins and never ends.
+    """
 
     folder: Path
     url: str = ""
@@ -39,6 +43,7 @@ class FaultyServer:
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     body_bytes: int = 0
     uploads: dict[str, bytes] = field(default_factory=dict)
+    floods: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -78,6 +83,9 @@ def serve_files(folder: Path) -> Iterator[FaultyServer]:
 
 
 def _answer(handler: BaseHTTPRequestHandler, state: FaultyServer) -> None:
+    if any(handler.path.endswith(one) for one in state.floods):
+        _flood(handler)
+        return
     is_target = "/targets/models/" in handler.path
     if is_target:
         state.requests.append((handler.path, handler.headers.get("Range")))
@@ -99,6 +107,17 @@ def _answer(handler: BaseHTTPRequestHandler, state: FaultyServer) -> None:
         handler.wfile.flush()
     except (BrokenPipeError, ConnectionResetError):
         handler.close_connection = True
+
+
+def _flood(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+    handler.send_response(200)
+    handler.end_headers()
+    try:
+        while True:
+            handler.wfile.write(bytes(1 << 16))
+    except (BrokenPipeError, ConnectionResetError):
+        return
 
 
 def _send_file_head(

@@ -5,9 +5,12 @@ One builder (role ``models``, whose key signs bundles too), one fleet, consisten
 snapshots. A test may publish what a thief of either key would.
 """
 
+import copy
+import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
@@ -29,6 +32,7 @@ from edge_contract.signing import generate_key
 FLEET = "default"
 _DESIRED = f"fleets/{FLEET}/desired.json"
 _ROLES = ("root", "targets", "snapshot", "timestamp", "models", "fleet")
+_DOCUMENTS = {"models": "models", "fleet": f"fleet-{FLEET}", "targets": "targets"}
 
 
 class TufRepository:
@@ -47,7 +51,24 @@ class TufRepository:
         self.signers = {role: _signer(pem) for role, pem in keys.items()}
         self._models: dict[str, TargetFile] = {}
         self._fleet: dict[str, TargetFile] = {}
-        self.root = self._make_root()
+        self._published: dict[str, tuple[int, bytes]] = {}
+        self.root = self.write_root(1)
+
+    def fork(self, folder: Path) -> Self:
+        """Return another repository with the same past, below another folder."""
+        forked = copy.copy(self)
+        forked.folder = folder / "tuf"
+        forked._metadata = forked.folder / "metadata"
+        shutil.copytree(self.folder, forked.folder)
+        forked.signers = dict(self.signers)
+        forked._models, forked._fleet = dict(self._models), dict(self._fleet)
+        forked._published = dict(self._published)
+        return forked
+
+    def steal(self, *roles: str) -> None:
+        """Go on as a thief: all keys but those of ``roles`` are the thief's own."""
+        for role in self.signers.keys() - set(roles):
+            self.signers[role] = _signer(generate_key()[0])
 
     def add_bundle(
         self, path: str, bundle: Path, *, digest: str, counter: int, **custom: Any
@@ -80,47 +101,61 @@ class TufRepository:
             "slots": {"main": list(rules)},
             **more,
         }
-        data = encode_json(wire)
+        self.set_desired_bytes(encode_json(wire))
+
+    def set_desired_bytes(self, data: bytes) -> None:
+        """Say anything in place of the desired document."""
         target = TargetFile.from_data(_DESIRED, data, ["sha256"])
         self._fleet[_DESIRED] = target
         self._write_target(target, data)
 
-    def publish(self) -> None:
-        """Sign and write everything under the next version."""
+    def publish(self, held: Collection[str] = _ROLES) -> None:
+        """Sign and write everything under the next version.
+
+        Args:
+            held: Roles whose documents are made anew; of ``targets``, ``models`` and
+                ``fleet``, those that are not held stay as they were published last.
+        """
         self.version += 1
-        models = self._sign(Targets(targets=self._models), "models")
-        fleet = self._sign(Targets(targets=self._fleet), "fleet")
-        top = Targets(delegations=self._delegations())
-        top.add_key(self.signers["models"].public_key, "models")
-        top.add_key(self.signers["fleet"].public_key, f"fleet-{FLEET}")
-        documents = {
-            "targets": self._sign(top, "targets"),
-            "models": models,
-            f"fleet-{FLEET}": fleet,
+        for role, name in _DOCUMENTS.items():
+            if role in held:
+                data = self._sign(self._document(role), role)
+                self._published[name] = self.version, data
+                path = self._metadata / f"{self.version}.{name}.json"
+                path.write_bytes(data)
+        meta = {
+            f"{name}.json": MetaFile.from_data(version, data, ["sha256"])
+            for name, (version, data) in self._published.items()
         }
-        snapshot = self._sign(
-            Snapshot(
-                meta={
-                    f"{name}.json": self._meta(one) for name, one in documents.items()
-                }
-            ),
-            "snapshot",
-        )
-        timestamp = self._sign(
-            Timestamp(snapshot_meta=self._meta(snapshot)), "timestamp"
-        )
-        for name, data in {**documents, "snapshot": snapshot}.items():
-            (self._metadata / f"{self.version}.{name}.json").write_bytes(data)
+        snapshot = self._sign(Snapshot(meta=meta), "snapshot")
+        listed = MetaFile.from_data(self.version, snapshot, ["sha256"])
+        timestamp = self._sign(Timestamp(snapshot_meta=listed), "timestamp")
+        (self._metadata / f"{self.version}.snapshot.json").write_bytes(snapshot)
         (self._metadata / "timestamp.json").write_bytes(timestamp)
 
-    def _make_root(self) -> bytes:
-        root = Root(version=1, expires=self.expires, consistent_snapshot=True)
+    def forge(self, role: str) -> bytes:
+        """Sign what a role would publish next under the version that is out now."""
+        return self._sign(self._document(role), role)
+
+    def _document(self, role: str) -> Targets:
+        if role != "targets":
+            listed = self._models if role == "models" else self._fleet
+            return Targets(targets=listed)
+        top = Targets(delegations=self._delegations())
+        for one, name in _DOCUMENTS.items():
+            if one != role:
+                top.add_key(self.signers[one].public_key, name)
+        return top
+
+    def write_root(self, version: int) -> bytes:
+        """Sign and write a root that names the keys of now; return it."""
+        root = Root(version=version, expires=self.expires, consistent_snapshot=True)
         for role in _ROLES[:4]:
             root.add_key(self.signers[role].public_key, role)
         document = Metadata(root)
         document.sign(self.signers["root"])
         data = document.to_bytes()
-        (self._metadata / "1.root.json").write_bytes(data)
+        (self._metadata / f"{version}.root.json").write_bytes(data)
         return data
 
     def _sign(self, signed: Any, role: str) -> bytes:
@@ -128,9 +163,6 @@ class TufRepository:
         document = Metadata(signed)
         document.sign(self.signers[role])
         return document.to_bytes()
-
-    def _meta(self, data: bytes) -> MetaFile:
-        return MetaFile.from_data(self.version, data, ["sha256"])
 
     def _write_target(self, target: TargetFile, data: bytes) -> None:
         for name in target.get_prefixed_paths():
