@@ -22,6 +22,7 @@ MAX_DESIRED_BYTES: Final = 256 * 1024
 FORMAT: Final = 1
 ANY_HARDWARE: Final = "default"
 _PERCENT = 100
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DELTA_PATH: Final = re.compile(r"deltas/[0-9a-f]{64}\.[a-z0-9._-]{1,100}", re.ASCII)
 
 
@@ -139,7 +140,7 @@ def parse_release(target: str, custom: Mapping[str, Any], length: int) -> Releas
         release = Release(
             target=target,
             name=_text(custom["name"]),
-            digest=_text(custom["digest"]),
+            digest=_digest(custom["digest"]),
             release_counter=_integer(custom["release_counter"]),
             hardware=tuple(_text(one) for one in custom["hardware"]),
             bytes=_integer(custom["bytes"]),
@@ -198,7 +199,7 @@ def _rule(one: Any) -> Rule:
         raise ValueError(f"expected a percentage, found {percent}")
     return Rule(
         target=_text(one["target"]),
-        digest=_text(one["digest"]),
+        digest=_digest(one["digest"]),
         release_counter=_integer(one["release_counter"]),
         devices=None if devices is None else tuple(_text(name) for name in devices),
         percent=percent,
@@ -215,9 +216,9 @@ def _delta(one: Any) -> DeltaOffer:
     if not _DELTA_PATH.fullmatch(path):
         raise ValueError(f"expected a path below deltas/, found {path[:80]!r}")
     return DeltaOffer(
-        source=None if source is None else _text(source),
+        source=None if source is None else _digest(source),
         path=path,
-        sha256=_text(one["sha256"]),
+        sha256=_digest(one["sha256"]),
         bytes=_integer(one["bytes"]),
     )
 
@@ -226,6 +227,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected a text, found {value!r}")
     return value
+
+
+def _digest(value: Any) -> str:
+    text = _text(value)
+    if not _DIGEST.fullmatch(text):
+        raise ValueError(f"expected 64 hex digits, found {text[:80]!r}")
+    return text
 
 
 def _integer(value: Any) -> int:
