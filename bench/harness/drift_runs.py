@@ -120,6 +120,8 @@ class Run:
             if watch is not None:
                 watch(windows)
             self.kept.keep(number, windows)
+            if not windows.came.any():
+                continue  # the server hears nothing, so the rule is not asked
             slot = make_slot(number, windows, self.fleet.releases)
             self.outcomes += self.rule.advance(slot, self.kept)
 

@@ -20,6 +20,7 @@ from bench.harness.fleet_simulation import (
     Fleet,
     Plan,
     Release,
+    Silence,
     devices_with,
     pick,
 )
@@ -44,6 +45,7 @@ class Event:
     faults: tuple[Fault, ...] = ()
     releases: tuple[Release, ...] = ()
     gaps: float = 0.0
+    silences: tuple[Silence, ...] = ()
 
 
 Scenario = Callable[[np.random.Generator, Fleet, int], Event]
@@ -115,12 +117,18 @@ def deploy_to_all(random: np.random.Generator, fleet: Fleet, slot: int) -> Event
 
 def device_and_cohort(random: np.random.Generator, fleet: Fleet, slot: int) -> Event:
     """Plant two causes at once."""
-    first, second = device(random, fleet, slot), cohort(random, fleet, slot)
-    return Event(
-        first.kinds | second.kinds,
-        first.subjects | second.subjects,
-        first.effects + second.effects,
-    )
+    return _both(device(random, fleet, slot), cohort(random, fleet, slot))
+
+
+def world_and_cohort(random: np.random.Generator, fleet: Fleet, slot: int) -> Event:
+    """Plant two causes at once, one inside the other, on features of their own."""
+    first, second = world(random, fleet, slot), cohort(random, fleet, slot)
+    return _both(first, _elsewhere(second, first, fleet))
+
+
+def fault_and_deploy(random: np.random.Generator, fleet: Fleet, slot: int) -> Event:
+    """Break a sensor while a release moves a third of the fleet."""
+    return _both(fault(random, fleet, slot), deploy(random, fleet, slot))
 
 
 def world_with_gaps(random: np.random.Generator, fleet: Fleet, slot: int) -> Event:
@@ -133,6 +141,20 @@ def device_with_gaps(random: np.random.Generator, fleet: Fleet, slot: int) -> Ev
     return replace(device(random, fleet, slot), gaps=0.1)
 
 
+def cohort_after_silence(random: np.random.Generator, fleet: Fleet, slot: int) -> Event:
+    """Move a cohort while nothing comes from the whole fleet for two hours."""
+    every = tuple(range(fleet.plan.devices))
+    silence = Silence(slot - 12, slot + 12, every)
+    return replace(cohort(random, fleet, slot), silences=(silence,))
+
+
+def half_silent(random: np.random.Generator, fleet: Fleet, slot: int) -> Event:
+    """Silence half of the fleet for five hours: nothing has changed."""
+    many = fleet.plan.devices
+    some = pick(random, many // 2, range(many))
+    return Event(frozenset(), silences=(Silence(slot, slot + 60, some),))
+
+
 SCENARIOS: Final[dict[str, Scenario]] = {
     "none": nothing,
     "sensor_fault": fault,
@@ -143,10 +165,14 @@ SCENARIOS: Final[dict[str, Scenario]] = {
 }
 HARD_SCENARIOS: Final[dict[str, Scenario]] = {
     "device and cohort at once": device_and_cohort,
+    "world and cohort at once": world_and_cohort,
+    "fault and deploy at once": fault_and_deploy,
     "a cohort of 60 %": majority,
     "a deploy to all": deploy_to_all,
     "world, 10 % of windows missing": world_with_gaps,
     "device, 10 % of windows missing": device_with_gaps,
+    "cohort, the fleet silent for two hours": cohort_after_silence,
+    "none, half the fleet silent for five hours": half_silent,
 }
 
 
@@ -174,6 +200,7 @@ def branch(base: Run, scenario: Scenario, seed: int) -> tuple[Run, Event, int]:
         faults=event.faults,
         releases=plan.releases + event.releases,
         gaps=event.gaps,
+        silences=event.silences,
     )
     run.take_tags()
     run.fleet.reseed(seed)
@@ -186,6 +213,26 @@ def found_kinds(run: Run) -> frozenset[str]:
     return frozenset(
         one.kind for one in run.outcomes if isinstance(one, Finding) and one.is_material
     )
+
+
+def _both(first: Event, second: Event) -> Event:
+    return Event(
+        first.kinds | second.kinds,
+        first.subjects | second.subjects,
+        first.effects + second.effects,
+        first.faults + second.faults,
+        first.releases + second.releases,
+    )
+
+
+def _elsewhere(event: Event, other: Event, fleet: Fleet) -> Event:
+    """Move an event to features that the other one does not touch."""
+    taken = {feature for one in other.effects for feature in one.features}
+    free = tuple(one for one in range(fleet.plan.features) if one not in taken)
+    effects = tuple(
+        replace(one, features=free[: len(one.features)]) for one in event.effects
+    )
+    return replace(event, effects=effects)
 
 
 def _deploy_to(

@@ -76,6 +76,15 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Silence:
+    """Devices of which no window comes, from a slot to before another."""
+
+    slot: int
+    until: int
+    devices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A fleet and what happens to it.
 
@@ -90,6 +99,7 @@ class Plan:
         effects: Changes of the truth.
         faults: Broken sensors.
         releases: Deployments.
+        silences: Windows that never come, beside ``gaps``.
     """
 
     seed: int
@@ -102,6 +112,7 @@ class Plan:
     effects: tuple[Effect, ...] = ()
     faults: tuple[Fault, ...] = ()
     releases: tuple[Release, ...] = ()
+    silences: tuple[Silence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +204,9 @@ class Fleet:
             if slot >= fault.slot:
                 _break(random, windows, fault, mean, sd)
         windows.came[:] = random.random(plan.devices) >= plan.gaps
+        for silence in plan.silences:
+            if silence.slot <= slot < silence.until:
+                windows.came[list(silence.devices)] = False
         self.slot += 1
         return windows
 

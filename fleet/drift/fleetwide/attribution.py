@@ -17,6 +17,7 @@ from edge_contract.binning import Int64
 from fleet.drift.fleetwide.arrays import Real
 
 MOST_CAUSES: Final = 3
+_MOST_STEPS = 2 * MOST_CAUSES
 _LEAST_SCORE = 5.0
 _MAD_TO_SD = 1.4826
 _MEDIAN_ERROR = 1.2533  # of a median, in sd of a mean
@@ -66,7 +67,7 @@ def attribute(
         deviation: float32 [D], mean deviation of each device since the change; NaN
             where it was not seen.
         candidates: All possible causes.
-        gate: Least effect.
+        gate: Least effect of a cause that is returned.
 
     >>> d = np.zeros(40, np.float32)
     >>> d[:16] = 0.5
@@ -78,27 +79,46 @@ def attribute(
     """
     rest = deviation.astype(np.float64)
     whole = float(np.nansum(np.abs(rest)))
+    noise = _noise(rest, candidates)
     causes: list[Cause] = []
-    while len(causes) < MOST_CAUSES:
-        scored = [found for one in candidates if (found := _explain(rest, one, whole))]
-        fit = [
-            one
-            for one in scored
-            if one.score >= _LEAST_SCORE and abs(one.effect) >= gate
+    for _ in range(_MOST_STEPS):
+        scored = [
+            found for one in candidates if (found := _explain(rest, one, whole, noise))
         ]
-        if not fit:
+        fit = [one for one in scored if one.score >= _LEAST_SCORE]
+        if not fit or len(causes) == MOST_CAUSES:
             break
         most = max(one.share for one in fit)
         best = min(
             (one for one in fit if one.share >= _EQUAL * most),
             key=lambda one: (one.candidate.rank, -one.share),
         )
-        causes.append(best)
+        # What is too small to be named is taken off all the same: else a part of it
+        # that lies over the gate by chance would be named in its place.
+        if abs(best.effect) >= gate:
+            causes.append(best)
         rest[best.candidate.columns] -= best.effect
     return causes
 
 
-def _explain(rest: Real, candidate: Candidate, whole: float) -> Cause | None:
+def _noise(deviation: Real, candidates: Sequence[Candidate]) -> float:
+    """Return how much devices stray once every candidate's median is taken off.
+
+    The spread of a small group alone would pass for certain by chance: a median of
+    absolute deviations of twenty devices has as many degrees of freedom as seven.
+    """
+    rest = deviation.copy()
+    for one in candidates:
+        part = rest[one.columns]
+        if not np.isnan(part).all():
+            rest[one.columns] = part - np.nanmedian(part)
+    left = np.abs(rest[~np.isnan(rest)])
+    return float(np.median(left)) * _MAD_TO_SD if left.size else 0.0
+
+
+def _explain(
+    rest: Real, candidate: Candidate, whole: float, noise: float
+) -> Cause | None:
     part = rest[candidate.columns]
     part = part[~np.isnan(part)]
     if len(part) < 8:
@@ -106,7 +126,7 @@ def _explain(rest: Real, candidate: Candidate, whole: float) -> Cause | None:
     effect = float(np.median(part))
     off = np.abs(part - effect)
     gain = float(np.abs(part).sum() - off.sum())
-    spread = max(float(np.median(off)) * _MAD_TO_SD, 1e-6)
+    spread = max(float(np.median(off)) * _MAD_TO_SD, noise, 1e-6)
     score = abs(effect) / (spread * _MEDIAN_ERROR / np.sqrt(len(part)))
     if gain <= 0:
         return None

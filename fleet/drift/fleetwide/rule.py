@@ -62,6 +62,7 @@ class SlotView:
 
     Attributes:
         residual: float32 [3, F, D], the device's own deviation; 0 where not known.
+            Known before it is judged: attribution asks how much devices stray.
         seen: bool [D].
         judged: bool [3, D], windows whose streams have a yardstick.
         season: float32 [3, F, 1], NaN where not known.
@@ -181,8 +182,11 @@ class FleetRule:
         known = season.reshape(shape)[..., :1]
         level = self._pick(self._yardsticks.level, devices)
         loaded = self._pick(self._yardsticks.loading, devices) * np.nan_to_num(known)
-        ready = self._yardsticks.ready[0, devices]
-        centred = values - np.where(ready, level + loaded, 0)
+        own = self._yardsticks.ready[:, np.newaxis, devices]
+        ready = own[0, 0]
+        # Each channel by its own history: a level of no windows would be a guess, and
+        # whoever falls silent would change the medians of the others.
+        centred = values - np.where(own, level + loaded, 0)
         bad = fault.any(axis=(0, 1))
         bad |= np.isin(devices, np.fromiter(state.faulty, dtype=np.int64))
         explained, wide = self._polish(slot, centred, ready, bad, season)
@@ -199,7 +203,7 @@ class FleetRule:
         world = wide[..., :1]
         self._remember(slot, y, valid, np.where(np.isnan(known), world, known))
         return SlotView(
-            self._spread(residual * judged[:, np.newaxis], devices),
+            self._spread(residual * valid[:, np.newaxis], devices),
             self._spread(usable, devices),
             self._spread(judged, devices),
             season.reshape(shape),

@@ -120,7 +120,10 @@ class WideJudge:
         advance(state.wide_evidence, innovation, sticks.windows, allowance, which, slot)
         np.copyto(state.wide_evidence.before, score, where=judged)
         state.wide_seen[seen] = slot
-        self._unexpected = np.where(judged, y - sticks.level, 0).astype(np.float32)
+        # What polish takes off a young group is put back for attribution, its shape
+        # too: without it, the rest of the fleet would seem to have moved.
+        put_back = judged | (valid & self._is_prior)[:, np.newaxis]
+        self._unexpected = np.where(put_back, y - sticks.level, 0).astype(np.float32)
         self._adapt(slot)
 
     def _adapt(self, slot: int) -> None:

@@ -14,7 +14,14 @@ from bench.harness.drift_scenarios import (
     nothing,
     start_run,
 )
-from bench.harness.fleet_simulation import Effect, Fault, Fleet, Plan, Release
+from bench.harness.fleet_simulation import (
+    Effect,
+    Fault,
+    Fleet,
+    Plan,
+    Release,
+    Silence,
+)
 from fleet.drift.fleetwide.codec import decode_fleet_state, encode_fleet_state
 from fleet.drift.fleetwide.finding import Closing, Finding
 from fleet.drift.fleetwide.rule import FleetRule
@@ -175,3 +182,13 @@ def test_two_causes_at_once_are_both_named() -> None:
 
     assert found_kinds(run) == event.kinds
     assert found_kinds(quiet) == none.kinds
+
+
+def test_devices_that_fall_silent_move_no_cohort() -> None:
+    base = start_run(Plan(seed=602, devices=200, features=4, has_season=False))
+    silent = tuple(range(0, 200, 2))
+    silence = Silence(BRANCH_SLOT + 10, BRANCH_SLOT + 50, silent)
+
+    run = go_on(base, 60, silences=(silence,))
+
+    assert new_findings(run, base) == []
