@@ -37,12 +37,12 @@ TOPIC = "edge/1/default/device-0001/up/window"
 
 def run() -> Document:
     """Measure windows of 300 and of 60,000 rows."""
-    profile = _make_profile()
+    profile = make_profile()
     rows: list[Row] = []
     for count, most in ((300, 512), (60_000, 760)):
-        statistics = _count(profile, count)
-        fare = _fare(count)
-        data = _seal_window(profile, statistics, fare)
+        statistics = count_window(profile, count)
+        fare = make_fare(count)
+        data = seal_window(profile, statistics, fare)
         as_json = _seal_json(statistics)
         rows.append(
             Row(
@@ -58,7 +58,7 @@ def run() -> Document:
         rows += [
             _compare(
                 f"encode and seal, {count} rows",
-                partial(_seal_window, profile, statistics, fare),
+                partial(seal_window, profile, statistics, fare),
                 partial(_seal_json, statistics),
                 60.0,
             ),
@@ -111,7 +111,8 @@ def _microseconds(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / CALLS / 1000
 
 
-def _make_profile() -> ReferenceProfile:
+def make_profile() -> ReferenceProfile:
+    """Return a profile of standard normal features and a classifier."""
     values = np.random.default_rng(1).normal(size=(5000, FEATURES)).astype(np.float32)
     features = []
     for index in range(FEATURES):
@@ -131,7 +132,8 @@ def _make_profile() -> ReferenceProfile:
     return ReferenceProfile("vector", tuple(features), outputs, 300, 0, ())
 
 
-def _count(profile: ReferenceProfile, rows: int) -> WindowStatistics:
+def count_window(profile: ReferenceProfile, rows: int) -> WindowStatistics:
+    """Return the statistics of so many random rows, an inference each."""
     rng = np.random.default_rng(2)
     builder = StatisticsBuilder(profile)
     builder.add_rows(rng.normal(size=(rows, FEATURES)).astype(np.float32))
@@ -139,7 +141,7 @@ def _count(profile: ReferenceProfile, rows: int) -> WindowStatistics:
     return builder.statistics
 
 
-def _fare(rows: int) -> Operations:
+def make_fare(rows: int) -> Operations:
     """Latencies of a long tail over three orders of magnitude, and every gauge."""
     random = np.random.default_rng(4)
     latencies = (random.lognormal(5, 0.8, rows) * 1000).astype(np.int64)
@@ -155,10 +157,14 @@ def _fare(rows: int) -> Operations:
     )
 
 
-def _seal_window(
-    profile: ReferenceProfile, statistics: WindowStatistics, operations: Operations
+def seal_window(
+    profile: ReferenceProfile,
+    statistics: WindowStatistics,
+    operations: Operations | None,
 ) -> bytes:
+    """Return the window as it is sent, envelope included."""
     count_block, moment_block = encode_blocks(statistics)
+    block = b"" if operations is None else encode_operations(operations)
     report = WindowReport(
         bytes(8),
         123_456,
@@ -175,7 +181,7 @@ def _seal_window(
         covers=(),
         count_block=count_block,
         moment_block=moment_block,
-        operation_block=encode_operations(operations),
+        operation_block=block,
     )
     return seal(report.encode(), key=KEY, epoch=1, aad=TOPIC)
 
