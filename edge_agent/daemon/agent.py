@@ -22,6 +22,7 @@ from edge_agent.clock import Clock
 from edge_agent.config import AgentConfig, Layers
 from edge_agent.config.layers import LIVE_KEYS
 from edge_agent.daemon.commands import CommandDesk, DeskRules
+from edge_agent.daemon.forgeries import ForgeryWatch
 from edge_agent.daemon.gauges import SystemGauges
 from edge_agent.daemon.identity import Identity
 from edge_agent.daemon.ledger import open_outbox
@@ -29,7 +30,7 @@ from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.reports import Reporter
 from edge_agent.daemon.repository import SlotRepository
 from edge_agent.daemon.slot import House, ModelSlot
-from edge_agent.daemon.status import LOCK_NAME, describe
+from edge_agent.daemon.status import LOCK_NAME, LinkStatus, describe
 from edge_agent.daemon.supervision import Supervisor
 from edge_agent.daemon.wanted import Refused, load_wanted
 from edge_agent.daemon.wiring import open_service
@@ -108,6 +109,7 @@ class Agent:
         )
         self._link: Link | None = None
         self._desk: CommandDesk | None = None
+        self._forgeries = ForgeryWatch()
         if self._device is not None:
             self._connect(self._device, config, program)
         self.supervisor = Supervisor(
@@ -161,13 +163,15 @@ class Agent:
             pending = self._outbox.pending
         except AgentError:
             pending = None  # the outbox cannot be read now; the log says why
-        is_connected = self._link is not None and self._link.is_connected
+        link = LinkStatus()
+        if self._link is not None:
+            link = LinkStatus(self._link.is_connected, self._link.refused)
         return describe(
             {name: slot.describe() for name, slot in self.slots.items()},
             device=self._device,
             time_us=self._clock.wall_us(),
             pending=pending,
-            is_connected=is_connected,
+            link=link,
             readings=self._gauges.read(),
         )
 
@@ -177,6 +181,15 @@ class Agent:
             self._reload(read)
         if self._desk is not None:
             self._desk.tick()
+        if self._link is not None:
+            self._tell_of_forgeries(self._link.refused)
+
+    def _tell_of_forgeries(self, refused: Mapping[str, int]) -> None:
+        news = self._forgeries.look(refused, self._clock.monotonic_us())
+        if news:
+            words = ", ".join(f"{code} {count}" for code, count in news.items())
+            detail = f"{sum(news.values())} down messages were refused: {words}"
+            self._reporter.event("link.refused", "warning", detail, news)
 
     def _shut_down(self) -> None:
         self._notifier.stopping()

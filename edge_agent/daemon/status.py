@@ -9,7 +9,7 @@ same from births and heartbeats.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,14 @@ _SUMS: Final = (
     "windows_waiting",
     "sink_errors",
 )
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """Whether the broker has accepted us, and refused down messages by error code."""
+
+    is_connected: bool = False
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_status(state_dir: Path, status: dict[str, Any]) -> None:
@@ -71,14 +79,14 @@ def describe(
     device: Enrolment | None,
     time_us: int,
     pending: int | None,
-    is_connected: bool,
+    link: LinkStatus,
     readings: Readings,
 ) -> dict[str, Any]:
     """Return the status of the agent from that of its slots.
 
     >>> slot = {"state": "no model", "digest": None} | dict.fromkeys(_SUMS, 2)
     >>> found = describe({"a": slot, "b": slot}, device=None, time_us=0, pending=0,
-    ...                  is_connected=False, readings=Readings())
+    ...                  link=LinkStatus(), readings=Readings())
     >>> found["state"], found["produced"]
     ('no model', 4)
     """
@@ -93,7 +101,8 @@ def describe(
         "serving": serving,
         **sums,
         "outbox_pending": pending,
-        "connected": is_connected,
+        "connected": link.is_connected,
+        "refused": dict(link.refused),
         **asdict(readings),
         "slots": {name: dict(one) for name, one in slots.items()},
     }

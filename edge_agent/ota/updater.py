@@ -24,6 +24,7 @@ from edge_agent.ota.slots import Slots
 
 JOURNAL_NAME: Final = "update.json"
 MIN_HINT_US: Final = 2_000_000
+MAX_HINT_US: Final = 60_000_000
 FIRST_RETRY_US: Final = 10_000_000
 MAX_RETRY_US: Final = 3_600_000_000
 MAX_SPREAD_SECONDS: Final = 86_400
@@ -77,6 +78,7 @@ class Updater:
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
         self._checked_us: int | None = None
+        self._hint_us = MIN_HINT_US
         # A kill may have come between journal and report: tell the last state again.
         self._reported: UpdateRecord | None = None
         self._due_us = clock.monotonic_us()
@@ -97,14 +99,15 @@ class Updater:
         """Look soon, spread over ``spread_seconds``: metadata may be new.
 
         Anybody may send hints; they make us look no more often than every two seconds,
-        and never later than we would without.
+        twice as seldom after each look that found nothing, down to once a minute, and
+        never later than we would without.
         """
         spread_us = min(spread_seconds, MAX_SPREAD_SECONDS) * _SECOND_US
-        self._look_at(int(self._random.uniform(0, spread_us)))
+        self._look_at(int(self._random.uniform(0, spread_us)), self._hint_us)
 
     def check_now(self) -> None:
         """Look at once: an authenticated command says so."""
-        self._look_at(0)
+        self._look_at(0, MIN_HINT_US)
 
     def poll(self) -> StagedRelease | None:
         """Do what is due; call about once a second.
@@ -187,14 +190,20 @@ class Updater:
             self._journal.reload()
             self._slots.reload()
 
-    def _look_at(self, delay_us: int) -> None:
+    def _look_at(self, delay_us: int, pause_us: int) -> None:
         at_us = self._clock.monotonic_us() + delay_us
         if self._checked_us is not None:
-            at_us = max(at_us, self._checked_us + MIN_HINT_US)
+            at_us = max(at_us, self._checked_us + pause_us)
         self._due_us = min(self._due_us, at_us)
 
     def _start(self) -> None:
-        self._checked_us = self._clock.monotonic_us()
+        now_us = self._clock.monotonic_us()
+        before_us = self._checked_us
+        if before_us is None or now_us - before_us >= 2 * self._hint_us:
+            self._hint_us = MIN_HINT_US
+        else:
+            self._hint_us = min(2 * self._hint_us, MAX_HINT_US)
+        self._checked_us = now_us
         jitter = self._random.uniform(0.9, 1.1)
         self._due_us = self._checked_us + int(self.poll_us * jitter)
         self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
@@ -203,7 +212,7 @@ class Updater:
 
     def _finish(self, code: int) -> None:
         self._process = None
-        before = self._journal.problem
+        before, record = self._journal.problem, self._journal.record
         self._journal.reload()
         self._slots.reload()
         if code:
@@ -214,6 +223,8 @@ class Updater:
             self._due_us = min(self._due_us, retry_us)
         else:
             self._failures = 0
+        if self._journal.record != record:
+            self._hint_us = MIN_HINT_US
         if self._journal.problem and self._journal.problem != before:
             self._problem(self._journal.problem)
 

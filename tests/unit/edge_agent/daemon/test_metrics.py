@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.daemon.metrics import format_metrics
-from edge_agent.daemon.status import describe, summarise
+from edge_agent.daemon.status import LinkStatus, describe, summarise
 from edge_agent.flow import Readings
 from edge_contract.operations import count_latencies
 
@@ -58,7 +58,7 @@ def status(time_us: int = 0, **slots: dict[str, Any]) -> dict[str, Any]:
         device=None,
         time_us=time_us,
         pending=4,
-        is_connected=True,
+        link=LinkStatus(is_connected=True),
         readings=Readings(rss_bytes=1000, cpu_permille=250, is_throttled=False),
     )
 

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +309,26 @@ def test_hints_are_rate_limited_and_failures_back_off(tmp_path: Path) -> None:
     told.run_out()
     told.updater.close()
     assert not told.updater.is_checking
+
+
+def test_a_flood_of_hints_comes_to_a_look_a_minute(tmp_path: Path) -> None:
+    told = Told(tmp_path, "")
+    looks: list[int] = []
+    for second in range(600):
+        told.updater.hint(0)
+        told.updater.poll()
+        if told.updater.is_checking:
+            looks.append(second)
+            told.run_out()
+        told.clock.now_us += 1_000_000
+    pauses = [after - before for before, after in pairwise(looks)]
+    assert pauses[:6] == [2, 4, 8, 16, 32, 60]
+    assert set(pauses[6:]) == {60}
+    told.clock.now_us += 150_000_000
+    told.updater.hint(0)
+    told.run_out()
+    told.clock.now_us += 2_000_000
+    told.updater.hint(0)
+    told.updater.poll()
+    assert told.updater.is_checking
+    told.updater.close()
