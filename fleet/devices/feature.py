@@ -19,7 +19,8 @@ from fleet.errors import RequestError
 from fleet.services import Feature, Services
 from fleet.store.devices import find_device, list_devices, list_update_reports
 from fleet.store.engine import reading, writing
-from fleet.store.tables import outbound, refusals
+from fleet.store.refusals import NOBODY, find_refusals
+from fleet.store.tables import events, outbound
 from fleet.store.windows import find_totals
 
 _LATEST_REPORTS = 20
@@ -72,7 +73,8 @@ def build(services: Services, ring: KeyRing, endpoints: Endpoints) -> Feature:
             return {
                 "devices": [
                     _document(row, find_totals(connection, row["id"])) for row in rows
-                ]
+                ],
+                "refusals": find_refusals(connection, NOBODY),
             }
 
     @router.get("/devices/{device}")
@@ -94,16 +96,20 @@ def _read_history(connection: Connection, row: RowMapping) -> dict[str, Any]:
         .order_by(outbound.c.created_us.desc())
         .limit(_LATEST_REPORTS)
     ).mappings()
-    refused = connection.execute(
-        select(refusals).where(refusals.c.device == device)
+    told = connection.execute(
+        select(events.c.received_us, events.c.body)
+        .where(events.c.device == device)
+        .order_by(events.c.id.desc())
+        .limit(_LATEST_REPORTS)
     ).mappings()
     return {
         "birth": row["birth"],
+        "events": [{"received_us": one["received_us"], **one["body"]} for one in told],
         "updates": [
             {"received_us": one["received_us"], **one["body"]} for one in reports
         ],
         "commands": [dict(one) for one in commands],
-        "refusals": {one["reason"]: one["count"] for one in refused},
+        "refusals": find_refusals(connection, device),
     }
 
 

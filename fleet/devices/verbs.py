@@ -84,7 +84,12 @@ def _list(arguments: argparse.Namespace, client: FleetClient) -> Answer:
         for one in document["devices"]
     ]
     header = ("device", "fleet", "state", "serving", "windows", "inferences", "lost")
-    return Answer(document, format_table(header, rows))
+    lines = [format_table(header, rows)]
+    lines += [
+        f"refused from no known device, {why}: {n}"
+        for why, n in document["refusals"].items()
+    ]
+    return Answer(document, "\n".join(lines))
 
 
 def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
@@ -93,6 +98,10 @@ def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     lines.append(f"serving: {_short_serving(document['serving'])}")
     lines += [f"{name}: {count}" for name, count in document["totals"].items()]
     lines += [f"refused {why}: {n}" for why, n in document["refusals"].items()]
+    lines += [
+        f"{one['severity']} {one['name']}: {one['detail']}"
+        for one in document["events"]
+    ]
     lines += [
         f"update {one['digest'][:12]}: {one['state']} {one['reason']}".rstrip()
         for one in document["updates"]

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Totals of devices and counts of refusals, added up over a batch.
 
-Owns writing the tables ``totals`` and ``refusals``.
+Owns writing the table ``totals``.
 """
 
 from collections import Counter
 
 from sqlalchemy import Connection, insert, select, update
 
-from fleet.store.tables import refusals, totals
+from fleet.store.refusals import add_refusals
+from fleet.store.tables import totals
 
 _TOTALS = ("windows", "inferences", "rows", "failed", "lost", "duplicates", "bytes")
 
@@ -39,12 +40,4 @@ class Tally:
             if sums:
                 connection.execute(update(totals).where(row).values(sums))
         for (reason, device), count in self._refused.items():
-            key = {"reason": reason, "device": device}
-            done = connection.execute(
-                update(refusals)
-                .where(*(refusals.c[name] == value for name, value in key.items()))
-                .values(count=refusals.c["count"] + count, last_us=now_us)
-            )
-            if done.rowcount == 0:
-                row_values = {**key, "count": count, "last_us": now_us}
-                connection.execute(insert(refusals).values(row_values))
+            add_refusals(connection, reason, device, count, now_us)

@@ -23,6 +23,9 @@ from fleet.samples.storage import (
 from fleet.services import Services
 from fleet.store.devices import find_device
 from fleet.store.engine import reading, writing
+from fleet.store.refusals import add_refusals
+
+REASON = "sample-envelope"
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -68,6 +71,9 @@ def receive_chunk(
     try:
         payload = unseal(body, key=keys.up, aad=path, max_bytes=config.max_chunk_bytes)
     except EnvelopeError as error:
+        with writing(services.engine) as connection:
+            now_us = services.clock.wall_us()
+            add_refusals(connection, REASON, device, 1, now_us)
         message = f"samples of {device}: {error.message}"
         step = "enrol the device again if its key changed"
         raise RefusedError(message, next_step=step) from error

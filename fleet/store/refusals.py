@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often something was refused, by reason and device.
+
+Owns the table ``refusals``. A refusal that no known device can be blamed for is kept
+under the device "".
+"""
+
+from sqlalchemy import Connection, insert, select, update
+
+from fleet.store.tables import refusals
+
+NOBODY = ""
+
+
+def add_refusals(
+    connection: Connection, reason: str, device: str, count: int, now_us: int
+) -> None:
+    """Add to the count of one reason and device; ``NOBODY`` where it is not known."""
+    key = {"reason": reason, "device": device}
+    done = connection.execute(
+        update(refusals)
+        .where(*(refusals.c[name] == value for name, value in key.items()))
+        .values(count=refusals.c["count"] + count, last_us=now_us)
+    )
+    if done.rowcount == 0:
+        row = {**key, "count": count, "last_us": now_us}
+        connection.execute(insert(refusals).values(row))
+
+
+def find_refusals(connection: Connection, device: str) -> dict[str, int]:
+    """Return the counts of one device, or of ``NOBODY``, by reason."""
+    query = select(refusals).where(refusals.c.device == device)
+    found = connection.execute(query.order_by(refusals.c.reason)).mappings()
+    return {one["reason"]: one["count"] for one in found}
