@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,17 @@ class AgentHome:
             broker_port=port or closed,
             api_url=f"http://127.0.0.1:{closed}",
         ).save(self.state_dir / "device.json")
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """What the device is enrolled as."""
+        return Enrolment.from_json((self.state_dir / "device.json").read_bytes())
+
+    def reroute(self, **addresses: Any) -> None:
+        """Have the device look for its broker or its server somewhere else."""
+        file, moved = self.state_dir / "device.json", self.enrolment
+        file.unlink()
+        replace(moved, **addresses).save(file)
 
     def record(self, rows: int = 400, recordings: int = 3, seed: int = 0) -> None:
         """Write recordings of normal rows."""

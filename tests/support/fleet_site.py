@@ -28,6 +28,7 @@ class Site:
         agents: The command line of the agent of each device; ours where it is empty.
         rate: Frames a second.
         patience: How many seconds an agent may take for anything.
+        more: Lines for the server's configuration.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Site:
         *,
         rate: float = 200,
         patience: float = PATIENCE_SECONDS,
+        more: str = "",
     ) -> None:
         self.rate = rate
         self.patience = patience
@@ -50,7 +52,7 @@ class Site:
         done = run_fleet("init", "--json", state=self.state)
         assert done.returncode == 0, done.stderr
         self.builder_key = self.state / "keys" / "offline" / "models.pem"
-        (self.state / "fleet.yaml").write_text(CONFIG)
+        (self.state / "fleet.yaml").write_text(CONFIG + more)
         self.server = ServerProcess(self.state)
         for name, command in agents.items():
             self.homes[name] = self._add_device(name, command)
