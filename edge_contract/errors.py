@@ -15,6 +15,7 @@ REST answers, and an ``exit_code`` for the command line. The tree, by who can ac
     * MessageError - a message body
     * StepError - a pre- or post-processing step
     * GoldenError - golden vectors
+    * SelectionError - a query over tags (usage)
     * DeltaError - a delta between two files
     * PolicyError - the policy of an update
     * ReferenceModelError - a file of the reference runtime
@@ -114,6 +115,13 @@ class StepError(EdgeError):
     """A pre- or post-processing step is unknown, or its input does not fit."""
 
     code = "step"
+
+
+class SelectionError(EdgeError):
+    """A query over tags does not follow its grammar."""
+
+    code = "selection"
+    exit_code = EXIT_USAGE
 
 
 class DeltaError(EdgeError):

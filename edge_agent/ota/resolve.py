@@ -15,7 +15,8 @@ from typing import Any, Final
 from edge_agent.errors import UpdateError, UpdateTrustError
 from edge_contract.canonical import decode_json
 from edge_contract.delta import DeltaOffer
-from edge_contract.errors import CanonicalError, PolicyError
+from edge_contract.errors import CanonicalError, PolicyError, SelectionError
+from edge_contract.selection import Query, parse_query
 from edge_contract.update_policy import UpdatePolicy, parse_policy
 
 MAX_DESIRED_BYTES: Final = 256 * 1024
@@ -42,8 +43,9 @@ class Rule:
     devices: tuple[str, ...] | None
     percent: int | None
     salt: str
-    tags: Mapping[str, str] | None
     rollout: str
+    where: Query | None = None
+    excluded: tuple[str, ...] = ()
     deltas: tuple[DeltaOffer, ...] = ()
     policy: UpdatePolicy = field(default_factory=UpdatePolicy)
 
@@ -79,7 +81,7 @@ def parse_desired(data: bytes) -> Desired:
         wire = decode_json(data, max_bytes=MAX_DESIRED_BYTES)
         return _desired(wire)
     except (
-        *(CanonicalError, PolicyError),
+        *(CanonicalError, PolicyError, SelectionError),
         *(KeyError, TypeError, ValueError, AttributeError),
     ) as error:
         raise UpdateError(
@@ -96,7 +98,8 @@ def choose_rule(
         if (
             (rule.devices is None or device in rule.devices)
             and (rule.percent is None or selects(rule.salt, device, rule.percent))
-            and all(tags.get(key) == one for key, one in (rule.tags or {}).items())
+            and (rule.where is None or rule.where.matches(tags))
+            and device not in rule.excluded
         ):
             return rule
     return None
@@ -194,7 +197,7 @@ def _desired(wire: Any) -> Desired:
 
 
 def _rule(one: Any) -> Rule:
-    devices, percent, tags = one["devices"], one["percent"], one["tags"]
+    devices, percent, where = one["devices"], one["percent"], one.get("where")
     if percent is not None and not 0 <= _integer(percent) <= _PERCENT:
         raise ValueError(f"expected a percentage, found {percent}")
     return Rule(
@@ -204,8 +207,9 @@ def _rule(one: Any) -> Rule:
         devices=None if devices is None else tuple(_text(name) for name in devices),
         percent=percent,
         salt=str(one["salt"]),
-        tags=None if tags is None else {_text(k): _text(v) for k, v in tags.items()},
         rollout=str(one["rollout"]),
+        where=None if where is None else parse_query(_text(where)),
+        excluded=tuple(_text(name) for name in one.get("except", ())),
         deltas=tuple(_delta(delta) for delta in one.get("deltas", ())),
         policy=parse_policy(one.get("policy")),
     )

@@ -131,8 +131,9 @@ def test_rules_go_by_device_percent_and_tags(world: World) -> None:
         2,
         rule(TARGET, "11" * 32, 9, devices=["other"]),
         rule(TARGET, "22" * 32, 9, percent=0),
-        rule(TARGET, "33" * 32, 9, tags={"site": "south"}),
-        rule(TARGET, digest, 1, percent=100, tags={"site": "north"}),
+        rule(TARGET, "33" * 32, 9, where="site=south"),
+        rule(TARGET, "44" * 32, 9, **{"except": ["watch-1"]}),
+        rule(TARGET, digest, 1, percent=100, where="site=north and not beta"),
     )
     world.repository.publish()
     assert world.update().digest == digest

@@ -194,7 +194,6 @@ def rule(target: str, digest: str, counter: int, **changes: Any) -> dict[str, An
         "devices": None,
         "percent": None,
         "salt": "s",
-        "tags": None,
         "rollout": "r1",
         **changes,
     }
