@@ -52,10 +52,16 @@ class IngestConfig:
 
 @dataclass(frozen=True, slots=True)
 class RolloutConfig:
-    """How often the rollout engine looks at its devices."""
+    """How rollouts go on, and what two persons have to agree on.
+
+    ``approve`` names what a second person has to approve: ``start``, ``roll-back``,
+    ``override`` (going on without the evidence).
+    """
 
     tick_seconds: float = 1.0
     announce_spread_seconds: float = 60.0
+    health_seconds: float = 30.0  # between two looks at the control cohort
+    approve: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, RowMapping, select
 
+from edge_contract.selection import parse_query
 from fleet.audit.log import append_audit
 from fleet.auth.actor import find_request_actor
 from fleet.auth.keyring import KeyRing
@@ -67,9 +68,16 @@ def build(services: Services, ring: KeyRing, endpoints: Endpoints) -> Feature:
         return {"enrolments": {k: v.to_json().decode() for k, v in made.items()}}
 
     @router.get("/devices")
-    def get_devices(fleet: str | None = None) -> dict[str, Any]:
+    def get_devices(
+        fleet: str | None = None, where: str | None = None
+    ) -> dict[str, Any]:
+        query = None if where is None else parse_query(where)
         with reading(services.engine) as connection:
-            rows = list_devices(connection, fleet)
+            rows = [
+                row
+                for row in list_devices(connection, fleet)
+                if query is None or query.matches(row["tags"])
+            ]
             return {
                 "devices": [
                     _document(row, find_totals(connection, row["id"])) for row in rows

@@ -40,6 +40,11 @@ def register(groups: Groups) -> None:
         example="edge-fleet device list --json",
     )
     listing.add_argument("--fleet", help="only this fleet")
+    listing.add_argument(
+        "--where",
+        metavar="QUERY",
+        help="only devices whose tags fit, e.g. 'site=berlin and not hw=pi3'",
+    )
     show = add_verb(
         verbs,
         "show",
@@ -70,7 +75,7 @@ def _add(arguments: argparse.Namespace, client: FleetClient) -> Answer:
 
 
 def _list(arguments: argparse.Namespace, client: FleetClient) -> Answer:
-    document = client.get("/devices", fleet=arguments.fleet)
+    document = client.get("/devices", fleet=arguments.fleet, where=arguments.where)
     rows: list[tuple[object, ...]] = [
         (
             one["id"],

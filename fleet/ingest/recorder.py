@@ -28,6 +28,7 @@ from fleet.ingest.door import Accepted
 from fleet.ingest.marks_store import MarksBook, Stream
 from fleet.ingest.plain import to_plain
 from fleet.ingest.presence import record_birth, record_fresh, record_state
+from fleet.ingest.release_hours import add_to_release_hours
 from fleet.ingest.rollup import add_to_rollups
 from fleet.ingest.tally import Tally
 from fleet.store.counters import read_counter, set_counter
@@ -163,6 +164,7 @@ class Recorder:
         profile: ReferenceProfile,
     ) -> None:
         start_us, retimed = self._time_of(report)
+        hour_us = None if retimed else start_us // HOUR_US * HOUR_US
         self._insert(
             windows,
             accepted.device,
@@ -183,9 +185,18 @@ class Recorder:
             accepted.device,
             statistics,
             profile.layout,
-            hour_us=None if retimed else start_us // HOUR_US * HOUR_US,
+            hour_us=hour_us,
             lost=report.lost,
         )
+        if hour_us is not None:
+            add_to_release_hours(
+                self._connection,
+                accepted.device,
+                report,
+                statistics,
+                profile,
+                hour_us=hour_us,
+            )
         self._count_window(accepted.device, report)
 
     def _count_window(self, device: str, report: WindowReport) -> None:

@@ -7,10 +7,12 @@ completed ones, newest first: a device that the rollout has not reached, or from
 it was aborted, falls through to what it had before. Pure; ``engine`` publishes it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from edge_contract.canonical import encode_json
+from edge_contract.selection import parse_query
 from fleet.rollout.model import (
     Device,
     DeviceOutcome,
@@ -19,7 +21,7 @@ from fleet.rollout.model import (
     Rollout,
     RolloutState,
 )
-from fleet.rollout.planner import find_reached, has_tags, selects
+from fleet.rollout.planner import find_reached, selects
 
 FORMAT = 1
 # More names than this make the document heavy; a halted rollout then keeps its share.
@@ -38,14 +40,16 @@ def build_rules(
     devices: Iterable[Device],
     observations: Mapping[str, Mapping[str, Observation]],
     offers: Offers = no_offers,
+    boxed: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """Return the rules for one slot.
 
     Args:
         rollouts: All rollouts of the slot, newest first.
         devices: The fleet's devices; needed only while a rollout is halted.
-        observations: By rollout and device, for active rollouts.
+        observations: By rollout and device, for rollouts under way.
         offers: Tells which deltas lead to a release digest.
+        boxed: By release digest, the devices in its penalty box.
     """
     rules: list[dict[str, Any]] = []
     for rollout in rollouts:
@@ -55,9 +59,12 @@ def build_rules(
     for rollout in rollouts:
         if rollout.state is RolloutState.COMPLETED:
             rules.append(_rule(rollout))
-            if not rollout.tags:
+            if not rollout.where and not boxed.get(rollout.digest):
                 break  # every device matched: what follows is never read
     for rule in rules:
+        excluded = sorted(boxed.get(rule["digest"], ()))[:_MAX_NAMED_DEVICES]
+        if excluded:
+            rule["except"] = excluded
         found = [dict(one) for one in offers(rule["digest"])]
         if found:
             rule["deltas"] = found
@@ -83,11 +90,12 @@ def find_rule(
 ) -> Mapping[str, Any] | None:
     """Return the rule that a device follows, as the device itself finds it."""
     for rule in rules:
-        devices, percent, tags = rule["devices"], rule["percent"], rule["tags"]
+        devices, percent, where = rule["devices"], rule["percent"], rule.get("where")
         if (
             (devices is None or device.id in devices)
             and (percent is None or selects(rule["salt"], device.id, percent))
-            and has_tags(device, tags or {})
+            and (where is None or parse_query(where).matches(device.tags))
+            and device.id not in rule.get("except", ())
         ):
             return rule
     return None
@@ -115,6 +123,8 @@ def _active_rules(
             rules.append(_rule(rollout, devices=list(phase.devices)))
         elif phase.kind is PhaseKind.PERCENT:
             rules.append(_rule(rollout, percent=phase.amount))
+        elif phase.kind is PhaseKind.QUERY:
+            rules.append(_rule(rollout, where=phase.query))
         else:
             return [_rule(rollout)]  # covers the phases before it
     return rules
@@ -125,14 +135,20 @@ def _rule(
     *,
     devices: list[str] | None = None,
     percent: int | None = None,
+    where: str = "",
 ) -> dict[str, Any]:
-    return {
+    rule: dict[str, Any] = {
         "target": rollout.target_path,
         "digest": rollout.digest,
         "release_counter": rollout.release_counter,
         "devices": None if devices is None else sorted(devices),
         "percent": percent,
         "salt": rollout.salt,
-        "tags": dict(rollout.tags) or None,
         "rollout": rollout.id,
     }
+    queries = [one for one in (rollout.where, where) if one]
+    if queries:
+        rule["where"] = " and ".join(f"({one})" for one in queries)
+    if rollout.policy.device:
+        rule["policy"] = dict(rollout.policy.device)
+    return rule

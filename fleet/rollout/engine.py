@@ -4,40 +4,55 @@
 Owns the order of effects. A change of a rollout is committed first; then the document
 gets its version and is committed as not yet published; then it is published and
 announced. Whatever is interrupted, the next turn finds and finishes. All decisions are
-made in ``planner``, ``gate`` and ``desired``.
+made in ``planner``, ``gate`` and ``desired``; what people ask for comes in at ``desk``.
 """
 
 import logging
-import secrets
-from collections.abc import Callable
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from threading import Lock
-from typing import Any
 
 from sqlalchemy import Connection
 
 from edge_contract.errors import EdgeError
 from fleet.audit.log import append_audit
-from fleet.errors import NotFoundError
-from fleet.rollout import desired, planner, records
-from fleet.rollout.errors import RolloutConflictError, RolloutRequestError
+from fleet.rollout import cohorts, decisions, desired, planner, records, sightings
+from fleet.rollout.desk import SYSTEM, RolloutDesk, find_older, save_audited
+from fleet.rollout.errors import RolloutConflictError
+from fleet.rollout.gate import Evidence
+from fleet.rollout.health import Health, judge_cohorts
 from fleet.rollout.model import (
     Device,
-    DeviceOutcome,
     Observation,
     PhaseKind,
+    PhaseState,
     Rollout,
     RolloutState,
 )
-from fleet.rollout.request import RolloutRequest, check_request, parse_phases
 from fleet.services import Services
 from fleet.store.engine import reading, writing
 
 _LOG = logging.getLogger(__name__)
-_SYSTEM = "system"
 _DEVICES_PER_SECOND = 10  # how fast a fleet is let loose on the file server
+_ROLL_BACK = "roll-back"
 
 PublishDesired = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What one turn knows of one rollout.
+
+    Attributes:
+        devices: Those that may be chosen; not those boxed before the rollout started.
+    """
+
+    rollout: Rollout
+    devices: tuple[Device, ...]
+    observations: dict[str, Observation]
+    evidence: Evidence
 
 
 class RolloutEngine:
@@ -60,6 +75,8 @@ class RolloutEngine:
         self._publish_desired = publish_desired
         self._offers = offers
         self._lock = Lock()
+        self._health: dict[str, tuple[int, Health | None]] = {}
+        self.desk = RolloutDesk(services, self._lock)
 
     def tick(self) -> None:
         """Look at all fleets once; called every second.
@@ -79,179 +96,125 @@ class RolloutEngine:
         if problems:
             raise problems[0]
 
-    def create(self, request: RolloutRequest, actor: str) -> Rollout:
-        """Begin a rollout.
-
-        Raises:
-            NotFoundError: No such fleet or release.
-            RolloutConflictError: Another rollout of this slot is under way.
-            RolloutRequestError: The request makes no sense.
-        """
-        check_request(request)
-        fleet = request.fleet
-        if fleet not in self._services.config.fleets:
-            raise NotFoundError(
-                f"fleet {fleet[:40]}: there is none of this name",
-                next_step="name one of the fleets of fleet.yaml",
-            )
-        with self._lock, writing(self._services.engine) as connection:
-            for other in records.list_rollouts(connection, fleet):
-                if other.state.is_active and other.slot == request.slot:
-                    raise RolloutConflictError(
-                        f"fleet {fleet}, slot {request.slot}: expected no rollout under"
-                        f" way, found {other.id}, which is {other.state.value}",
-                        next_step=f"wait, or `edge-fleet rollout abort {other.id}`",
-                    )
-            self._check_tags(connection, request)
-            rollout = self._new_rollout(connection, request, actor)
-            self._save(connection, rollout, actor, "rollout.create")
-        return rollout
-
-    def pause(self, rollout: str, actor: str) -> Rollout:
-        """Let no further device begin until ``resume``."""
-        return self._change(rollout, actor, "rollout.pause", _pause)
-
-    def resume(self, rollout: str, actor: str, accepted: str | None) -> Rollout:
-        """Go on after a pause or a hold, perhaps accepting insufficient evidence."""
-
-        def change(current: Rollout) -> Rollout:
-            _require(current, {RolloutState.PAUSED, RolloutState.HELD}, "resume")
-            text = current.accepted if accepted is None else accepted
-            resumed = replace(
-                current, state=RolloutState.RUNNING, reason="", accepted=text
-            )
-            check_request(RolloutRequest(current.model, None, accepted=text))
-            return resumed
-
-        return self._change(rollout, actor, "rollout.resume", change)
-
-    def abort(self, rollout: str, actor: str) -> Rollout:
-        """End a rollout; its devices return to what they had before."""
-        return self._change(rollout, actor, "rollout.abort", _abort)
-
-    def list_rollouts(self) -> tuple[Rollout, ...]:
-        """Return all rollouts, newest first."""
-        with reading(self._services.engine) as connection:
-            return records.list_rollouts(connection)
-
-    def find_rollout(self, rollout: str) -> tuple[Rollout, dict[str, Observation]]:
-        """Return a rollout and what became of every device that it has reached.
-
-        Raises:
-            NotFoundError: There is none of this name.
-        """
-        with reading(self._services.engine) as connection:
-            found = records.find_rollout(connection, rollout)
-            devices = records.list_devices(connection, found.fleet)
-            observations = records.observe_devices(connection, found)
-        unknown = Observation(DeviceOutcome.UNKNOWN)
-        return found, {
-            device: observations.get(device, unknown)
-            for device in planner.find_reached(found, devices)
-        }
-
-    def _new_rollout(
-        self, connection: Connection, request: RolloutRequest, actor: str
-    ) -> Rollout:
-        release = records.find_release(connection, request.model, request.release)
-        return Rollout(
-            id=records.take_rollout_id(connection),
-            fleet=request.fleet,
-            slot=request.slot,
-            model=release.model,
-            release_counter=release.release_counter,
-            digest=release.digest,
-            target_path=release.target_path,
-            salt=secrets.token_hex(8),
-            phases=request.phases or parse_phases(["1"]),
-            policy=request.policy,
-            tags=dict(request.tags),
-            accepted=request.accepted,
-            created_us=self._services.clock.wall_us(),
-            created_by=actor,
-        )
-
-    def _check_tags(self, connection: Connection, request: RolloutRequest) -> None:
-        devices = records.list_devices(connection, request.fleet)
-        fits = any(planner.has_tags(device, request.tags) for device in devices)
-        if request.tags and not fits:
-            words = ", ".join(f"{key}={value}" for key, value in request.tags.items())
-            raise RolloutRequestError(
-                f"fleet {request.fleet}: expected devices with the tags {words},"
-                " found none",
-                next_step="`edge-fleet device list` shows the tags",
-            )
-
-    def _change(
-        self,
-        rollout: str,
-        actor: str,
-        action: str,
-        change: Callable[[Rollout], Rollout],
-    ) -> Rollout:
-        with self._lock, writing(self._services.engine) as connection:
-            changed = change(records.find_rollout(connection, rollout))
-            self._save(connection, changed, actor, action)
-        return changed
-
     def _advance(self, fleet: str) -> None:
         with reading(self._services.engine) as connection:
-            active = [
-                one
-                for one in records.list_rollouts(connection, fleet)
-                if one.state is RolloutState.RUNNING
-            ]
-            if not active:
-                return
-            devices = records.list_devices(connection, fleet)
-            moves = [
-                (
-                    one,
-                    planner.step(
-                        one,
-                        devices,
-                        records.observe_devices(connection, one),
-                        self._services.clock.wall_us(),
-                    ),
-                )
-                for one in active
-            ]
-        for before, after in moves:
-            if after != before:
-                self._record_move(before, after)
+            rollouts = records.list_rollouts(connection, fleet)
+            active = [one for one in rollouts if one.state.is_active]
+            views = [self._look(connection, one) for one in active]
+        for view in views:
+            self._box(view)
+            if view.rollout.state is RolloutState.RUNNING:
+                self._step(view)
+            elif view.rollout.state is RolloutState.HALTED:
+                self._answer_halt(view.rollout)
 
-    def _record_move(self, before: Rollout, after: Rollout) -> None:
+    def _look(self, connection: Connection, rollout: Rollout) -> _View:
+        now_us = self._services.clock.wall_us()
+        boxed = {
+            one.device
+            for one in sightings.list_penalties(connection, rollout.fleet)
+            if (one.slot, one.digest) == (rollout.slot, rollout.digest)
+            and one.since_us < rollout.started_us
+        }
+        devices = tuple(
+            one
+            for one in sightings.list_devices(connection, rollout.fleet)
+            if one.id not in boxed
+        )
+        observations = sightings.observe_devices(connection, rollout)
+        evidence = planner.gather(rollout, devices, observations, None, now_us)
+        if rollout.state is RolloutState.RUNNING and evidence.tally.succeeded:
+            health = self._find_health(connection, rollout, devices, observations)
+            evidence = Evidence(evidence.tally, health)
+        return _View(rollout, devices, observations, evidence)
+
+    def _find_health(
+        self,
+        connection: Connection,
+        rollout: Rollout,
+        devices: Sequence[Device],
+        observations: dict[str, Observation],
+    ) -> Health | None:
+        """Compare with the control cohort, at most once in a while."""
+        now_us = self._services.clock.wall_us()
+        last_us, health = self._health.get(rollout.id, (0, None))
+        every_us = int(self._services.config.rollout.health_seconds * 1_000_000)
+        if now_us - last_us < every_us:
+            return health
+        health = None
+        if cohorts.has_older_release(connection, rollout):
+            found = cohorts.read_cohorts(connection, rollout, devices, observations)
+            health = judge_cohorts(found, rollout.policy)
+        self._health[rollout.id] = (now_us, health)
+        return health
+
+    def _box(self, view: _View) -> None:
+        """Put aside who failed too often; a read first, because it is rare."""
+        if max((one.failures for one in view.observations.values()), default=0) < (
+            sightings.MAX_FAILURES
+        ):
+            return
+        now_us = self._services.clock.wall_us()
+        with writing(self._services.engine) as connection:
+            for one in sightings.box_devices(
+                connection, view.rollout, view.observations, now_us
+            ):
+                append_audit(
+                    connection,
+                    time_us=now_us,
+                    actor=SYSTEM,
+                    action="rollout.box",
+                    subject=one.device,
+                    detail={
+                        "rollout": view.rollout.id,
+                        "reason": one.reason,
+                        "failures": one.failures,
+                    },
+                )
+                _LOG.warning(
+                    "rollout %s: %s failed %d times and is left out: %s",
+                    view.rollout.id,
+                    one.device,
+                    one.failures,
+                    one.reason,
+                )
+
+    def _step(self, view: _View) -> None:
+        now_us, before = self._services.clock.wall_us(), view.rollout
+        choose = partial(_choose, before, view.devices, now_us)
+        after = planner.step(before, view.evidence, choose, now_us)
+        if after == before:
+            return
         is_move = (before.state, _phase_states(before)) != (
             after.state,
             _phase_states(after),
         )
         with writing(self._services.engine) as connection:
             if is_move:
-                self._save(connection, after, _SYSTEM, "rollout.gate")
+                save_audited(connection, after, SYSTEM, "rollout.gate", now_us)
             else:
-                records.save_rollout(connection, after, self._services.clock.wall_us())
+                records.save_rollout(connection, after, now_us)
         if is_move:
-            _LOG.info(
-                "rollout %s: %s, phases %s: %s",
-                after.id,
-                after.state.value,
-                ", ".join(_phase_states(after)),
-                after.reason or "going on",
-            )
+            _log_move(after)
 
-    def _save(
-        self, connection: Connection, rollout: Rollout, actor: str, action: str
-    ) -> None:
-        time_us = self._services.clock.wall_us()
-        records.save_rollout(connection, rollout, time_us)
-        append_audit(
-            connection,
-            time_us=time_us,
-            actor=actor,
-            action=action,
-            subject=rollout.id,
-            detail=_audit_detail(rollout),
-        )
+    def _answer_halt(self, rollout: Rollout) -> None:
+        """Go back where the rollout's policy says so, and there is something older."""
+        if rollout.policy.on_halt != _ROLL_BACK:
+            return
+        with writing(self._services.engine) as connection:
+            try:
+                older = find_older(connection, rollout)
+            except RolloutConflictError:
+                return  # it stays halted, and a person decides
+            after = decisions.roll_back(rollout, older, SYSTEM)
+            save_audited(
+                connection,
+                after,
+                SYSTEM,
+                "rollout.roll-back",
+                self._services.clock.wall_us(),
+            )
+        _log_move(after)
 
     def _publish(self, fleet: str) -> None:
         engine, clock = self._services.engine, self._services.clock
@@ -259,23 +222,28 @@ class RolloutEngine:
             record = records.find_desired(connection, fleet)
             rollouts = records.list_rollouts(connection, fleet)
             active = [one for one in rollouts if one.state.is_active]
-            devices: tuple[Device, ...] = ()
-            observations: dict[str, dict[str, Observation]] = {}
-            if active:
-                devices = records.list_devices(connection, fleet)
-                observations = {
-                    one.id: records.observe_devices(connection, one) for one in active
-                }
+            devices = sightings.list_devices(connection, fleet) if rollouts else ()
+            observations = {
+                one.id: sightings.observe_devices(connection, one) for one in active
+            }
+            boxed: dict[tuple[str, str], set[str]] = defaultdict(set)
+            for one in sightings.list_penalties(connection, fleet):
+                boxed[one.slot, one.digest].add(one.device)
         slots = {
             slot: desired.build_rules(
                 [one for one in rollouts if one.slot == slot],
                 devices,
                 observations,
                 self._offers,
+                {
+                    digest: names
+                    for (own, digest), names in boxed.items()
+                    if own == slot
+                },
             )
-            for slot in sorted({one.slot for one in rollouts})
+            for slot in sorted({one.slot for one in rollouts if one.started_us})
         }
-        if record is None and not slots:
+        if record is None and not any(slots.values()):
             return
         if record is None or record.slots != slots:
             with writing(engine) as connection:
@@ -295,61 +263,34 @@ class RolloutEngine:
         active: list[Rollout],
         devices: tuple[Device, ...],
     ) -> None:
-        reached = max(
-            (len(planner.find_reached(one, devices)) for one in active), default=0
+        """Hint to the devices, spread over a time where many of them have to act."""
+        acting = max(
+            (len(planner.find_reached(one, devices)) for one in active),
+            default=len(devices),  # all go back
         )
-        is_wide = any(
-            phase.kind is not PhaseKind.CANARY
-            for one in active
-            for phase in one.reached
+        is_narrow = bool(active) and all(
+            phase.kind is PhaseKind.CANARY for one in active for phase in one.reached
         )
         limit = int(self._services.config.rollout.announce_spread_seconds)
-        spread = min(limit, reached // _DEVICES_PER_SECOND) if is_wide else 0
+        spread = 0 if is_narrow else min(limit, acting // _DEVICES_PER_SECOND)
         self._services.downlink.publish_announce(fleet, version, spread)
 
 
-def _pause(current: Rollout) -> Rollout:
-    _require(current, {RolloutState.RUNNING, RolloutState.HELD}, "pause")
-    return replace(current, state=RolloutState.PAUSED, reason="paused by a person")
+def _choose(
+    rollout: Rollout, devices: Sequence[Device], now_us: int, amount: int
+) -> tuple[str, ...]:
+    return planner.choose_canaries(rollout, amount, devices, now_us)
 
 
-def _abort(current: Rollout) -> Rollout:
-    active = {state for state in RolloutState if state.is_active}
-    _require(current, active, "abort")
-    return replace(current, state=RolloutState.ABORTED, reason="aborted by a person")
+def _log_move(rollout: Rollout) -> None:
+    _LOG.info(
+        "rollout %s: %s, phases %s: %s",
+        rollout.id,
+        rollout.state.value,
+        ", ".join(_phase_states(rollout)),
+        rollout.reason or "going on",
+    )
 
 
-def _require(rollout: Rollout, states: set[RolloutState], verb: str) -> None:
-    if rollout.state not in states:
-        expected = " or ".join(sorted(state.value for state in states))
-        raise RolloutConflictError(
-            f"rollout {rollout.id}: cannot {verb}: expected it to be {expected}, found"
-            f" {rollout.state.value}",
-            next_step="to go back, `edge-fleet rollout create` with the older release",
-        )
-
-
-def _phase_states(rollout: Rollout) -> list[str]:
-    return [phase.state.value for phase in rollout.phases]
-
-
-def _audit_detail(rollout: Rollout) -> dict[str, Any]:
-    return {
-        "fleet": rollout.fleet,
-        "slot": rollout.slot,
-        "target": rollout.target_path,
-        "digest": rollout.digest,
-        "state": rollout.state.value,
-        "reason": rollout.reason,
-        "accepted": rollout.accepted,
-        "phases": [
-            {
-                "kind": phase.kind.value,
-                "amount": phase.amount,
-                "devices": list(phase.devices),
-                "state": phase.state.value,
-                "gate": None if phase.gate is None else dict(phase.gate),
-            }
-            for phase in rollout.phases
-        ],
-    }
+def _phase_states(rollout: Rollout) -> list[PhaseState]:
+    return [phase.state for phase in rollout.phases]

@@ -15,6 +15,6 @@ def build(
     seconds = services.config.rollout.tick_seconds
     return Feature(
         name="rollout",
-        routers=(make_routes(engine),),
+        routers=(make_routes(engine.desk),),
         tasks=(PeriodicTask("rollout-engine", seconds, engine.tick),),
     )

@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate at the end of a phase: may the next one begin?
 
-Owns the statistics and the decision. The denominator is the devices that started; one
-that is late has failed; one that never started is unknown and says nothing. A phase
-passes only if the upper Wilson bound of the failure rate lies below the limit, so a
-small sample cannot pass by luck: "no failure among ten" is compatible with one bad
-device in five. For a fleet too small to ever show it, a named person may accept that,
-on record, and then the first failure still holds the rollout.
+Owns the decision. The denominator is the devices that started; one that is late has
+failed; one that never started is unknown and says nothing. A phase passes only if the
+upper Wilson bound of the failure rate lies below the limit, so a small sample cannot
+pass by luck, *and* the release is shown to be not worse than the one before (see
+``health``). An invariant that broke on live traffic, or a control cohort that is shown
+to do better, halts at once. For a fleet too small to ever show it, a named person may
+accept that, on record, and then the first failure still holds the rollout.
 
-Pure: no clock and no store. E. B. Wilson, "Probable inference, the law of succession,
-and statistical inference", JASA 22 (1927).
+Pure: no clock and no store. The statistics are in ``bounds``.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
+from fleet.rollout.bounds import needed_devices, wilson_lower, wilson_upper
+from fleet.rollout.health import Health
 from fleet.rollout.model import DeviceOutcome, Observation, Policy
 
-Z_ONE_SIDED_95: Final = 1.6448536269514722
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -30,6 +30,7 @@ class Decision(StrEnum):
     WAIT = "wait"
     ADVANCE = "advance"
     HOLD = "hold"
+    HALT = "halt"
 
 
 class Ground(StrEnum):
@@ -38,11 +39,15 @@ class Ground(StrEnum):
     IN_PROGRESS = "in_progress"
     NOT_STARTED = "not_started"
     SOAKING = "soaking"
+    GATHERING = "gathering_evidence"
     EVIDENCE = "evidence"
     ACCEPTED = "accepted_insufficient_evidence"
     NOTHING_TO_DO = "nothing_to_do"
     INSUFFICIENT = "insufficient_evidence"
     FAILURES = "failures"
+    PROMOTED = "promoted"
+    INVARIANT = "invariant"
+    WORSE = "worse_than_control"
 
 
 _Finding: TypeAlias = tuple[Decision, Ground, str]
@@ -60,6 +65,7 @@ class Tally:
         unknown: Never started.
         already: Served the release before.
         last_success_us: When the last device succeeded.
+        breach: A device whose invariant broke on live traffic, and which; else empty.
     """
 
     succeeded: int = 0
@@ -69,6 +75,7 @@ class Tally:
     unknown: int = 0
     already: int = 0
     last_success_us: int = 0
+    breach: str = ""
 
     @property
     def judged(self) -> int:
@@ -92,6 +99,8 @@ class Verdict:
         tally: The devices behind it.
         upper_bound: Wilson upper bound of the failure rate; 1 without devices.
         needed: Devices without failure that would be evidence enough.
+        health: The comparison with the control cohort, None where there is no older
+            release to compare with.
     """
 
     decision: Decision
@@ -100,6 +109,7 @@ class Verdict:
     tally: Tally
     upper_bound: float
     needed: int
+    health: Health | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; the bound as a decimal string."""
@@ -116,67 +126,61 @@ class Verdict:
             "already": tally.already,
             "failure_upper_bound": f"{self.upper_bound:.4f}",
             "needed": self.needed,
+            "breach": tally.breach,
+            "health": None if self.health is None else self.health.to_json(),
         }
 
 
-def wilson_upper(failures: int, trials: int, z: float = Z_ONE_SIDED_95) -> float:
-    """Return the upper bound of a rate after ``failures`` in ``trials``.
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a gate looks at.
 
-    >>> round(wilson_upper(0, 10), 4)
-    0.2129
-    >>> round(wilson_upper(1, 100), 4)
-    0.0436
-    >>> wilson_upper(0, 0)
-    1.0
+    Attributes:
+        tally: The outcomes of all devices that the rollout has reached.
+        health: The comparison with the control cohort, None where no device ever had
+            another release in this slot.
     """
-    if trials == 0:
-        return 1.0
-    centre, spread = _wilson(failures, trials, z)
-    return min(1.0, centre + spread)
+
+    tally: Tally
+    health: Health | None = None
 
 
-def wilson_lower(failures: int, trials: int, z: float = Z_ONE_SIDED_95) -> float:
-    """Return the lower bound of a rate after ``failures`` in ``trials``.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a gate looks, and what people have said.
 
-    >>> round(wilson_lower(10, 100), 4)
-    0.0607
-    >>> wilson_lower(0, 0)
-    0.0
+    Attributes:
+        started_us: When the phase began.
+        now_us: The present time.
+        accepted: The text by which someone accepted insufficient evidence.
+        promoted: The text by which someone let this phase pass.
     """
-    if trials == 0:
-        return 0.0
-    centre, spread = _wilson(failures, trials, z)
-    return max(0.0, centre - spread)
 
-
-def _wilson(failures: int, trials: int, z: float) -> tuple[float, float]:
-    rate, squared = failures / trials, z * z
-    centre = rate + squared / (2 * trials)
-    spread = z * math.sqrt(rate * (1 - rate) / trials + squared / (4 * trials**2))
-    whole = 1 + squared / trials
-    return centre / whole, spread / whole
-
-
-def needed_devices(limit: float) -> int:
-    """Return how many devices without a failure show a rate below ``limit``.
-
-    >>> needed_devices(0.05)
-    52
-    """
-    # Without failures the bound is z^2 / (n + z^2).
-    squared = Z_ONE_SIDED_95**2
-    return math.floor(squared * (1 - limit) / limit) + 1
+    started_us: int
+    now_us: int
+    accepted: str | None = None
+    promoted: str | None = None
 
 
 def tally_observations(
-    observations: Iterable[Observation], policy: Policy, now_us: int
+    observations: Iterable[tuple[str, Observation]],
+    policy: Policy,
+    now_us: int,
+    forgiven_us: int = 0,
 ) -> Tally:
-    """Count outcomes; a started device past its deadline is late."""
+    """Count outcomes; a started device past its deadline is late.
+
+    Args:
+        observations: By device.
+        policy: Of the phase.
+        now_us: The present time.
+        forgiven_us: Invariants that broke until then do not count as a breach.
+    """
     counts = dict.fromkeys(
         ("succeeded", "failed", "late", "in_progress", "unknown", "already"), 0
     )
-    last_success_us = 0
-    for one in observations:
+    last_success_us, breach = 0, ""
+    for device, one in observations:
         name = one.outcome.value
         if one.outcome is DeviceOutcome.STARTED:
             age_us = now_us - one.since_us
@@ -184,38 +188,45 @@ def tally_observations(
             name = "late" if is_late else "in_progress"
         elif one.outcome is DeviceOutcome.SUCCEEDED:
             last_success_us = max(last_success_us, one.since_us)
+        elif one.invariant and one.since_us > forgiven_us:
+            breach = breach or f"{device}: {one.invariant}"
         counts[name] += 1
-    return Tally(**counts, last_success_us=last_success_us)
+    return Tally(**counts, last_success_us=last_success_us, breach=breach)
 
 
-def judge(
-    tally: Tally,
-    policy: Policy,
-    *,
-    started_us: int,
-    now_us: int,
-    accepted: str | None,
-) -> Verdict:
-    """Decide whether a phase passes.
-
-    Args:
-        tally: The outcomes of all devices that the rollout has reached.
-        policy: What is asked for.
-        started_us: When the phase began.
-        now_us: The present time.
-        accepted: The text by which someone accepted insufficient evidence.
-    """
+def judge(evidence: Evidence, policy: Policy, moment: Moment) -> Verdict:
+    """Decide whether a phase passes; ``policy`` is that of the phase."""
+    tally = evidence.tally
     finding = (
-        _find_hold(tally, policy)
-        or _find_wait(tally, policy, now_us - started_us, now_us)
-        or _conclude(tally, policy, accepted)
+        _find_halt(evidence)
+        or _find_promotion(moment)
+        or _find_hold(tally, policy)
+        or _find_wait(tally, policy, moment)
+        or _conclude(evidence, policy, moment)
     )
     return Verdict(
         *finding,
         tally,
         wilson_upper(tally.failures, tally.judged),
         needed_devices(policy.failure_percent / 100),
+        evidence.health,
     )
+
+
+def _find_halt(evidence: Evidence) -> _Finding | None:
+    if evidence.tally.breach:
+        words = f"an invariant broke on live traffic: {evidence.tally.breach}"
+        return Decision.HALT, Ground.INVARIANT, words
+    health = evidence.health
+    if health is not None and health.is_worse:
+        return Decision.HALT, Ground.WORSE, health.words
+    return None
+
+
+def _find_promotion(moment: Moment) -> _Finding | None:
+    if moment.promoted is None:
+        return None
+    return Decision.ADVANCE, Ground.PROMOTED, f"promoted: {moment.promoted}"
 
 
 def _find_hold(tally: Tally, policy: Policy) -> _Finding | None:
@@ -239,25 +250,23 @@ def _find_hold(tally: Tally, policy: Policy) -> _Finding | None:
     return Decision.HOLD, Ground.FAILURES, words
 
 
-def _find_wait(
-    tally: Tally, policy: Policy, elapsed_us: int, now_us: int
-) -> _Finding | None:
+def _find_wait(tally: Tally, policy: Policy, moment: Moment) -> _Finding | None:
     if tally.in_progress:
         words = f"{tally.in_progress} devices are updating"
         return Decision.WAIT, Ground.IN_PROGRESS, words
-    in_time = elapsed_us < policy.deadline_seconds * _MICROSECONDS
     nobody = tally.judged == 0 and tally.already == 0
-    if nobody or (tally.unknown and in_time):
+    if nobody or (tally.unknown and _is_in_time(policy, moment)):
         words = f"{tally.unknown} devices have not started yet"
         return Decision.WAIT, Ground.NOT_STARTED, words
-    soaked_us = now_us - tally.last_success_us
+    soaked_us = moment.now_us - tally.last_success_us
     if tally.succeeded and soaked_us < policy.soak_seconds * _MICROSECONDS:
         words = f"watching for {policy.soak_seconds} s after the last device"
         return Decision.WAIT, Ground.SOAKING, words
     return None
 
 
-def _conclude(tally: Tally, policy: Policy, accepted: str | None) -> _Finding:
+def _conclude(evidence: Evidence, policy: Policy, moment: Moment) -> _Finding:
+    tally, accepted = evidence.tally, moment.accepted
     limit, judged = policy.failure_percent / 100, tally.judged
     if judged == 0:
         words = f"{tally.already} devices served this release already, none had to act"
@@ -266,16 +275,46 @@ def _conclude(tally: Tally, policy: Policy, accepted: str | None) -> _Finding:
     figures = (
         f"{tally.failures} failures among {judged} devices: at most {upper:.1%} (95 %)"
     )
-    if upper < limit:
-        return Decision.ADVANCE, Ground.EVIDENCE, figures
-    if tally.failures:
+    if upper >= limit and tally.failures:
         words = f"{figures}, not below {policy.failure_percent} %"
         return Decision.HOLD, Ground.FAILURES, words
-    words = (
-        f"insufficient evidence: {judged} devices without a failure, but only"
-        f" {needed_devices(limit)} could show a failure rate below"
-        f" {policy.failure_percent} %"
-    )
-    if accepted is None:
-        return Decision.HOLD, Ground.INSUFFICIENT, words
-    return Decision.ADVANCE, Ground.ACCEPTED, f"{words}; accepted: {accepted}"
+    missing = _missing(evidence, policy)
+    if not missing:
+        return Decision.ADVANCE, Ground.EVIDENCE, _add_health(figures, evidence.health)
+    words = f"insufficient evidence: {missing}"
+    if accepted is not None:
+        return Decision.ADVANCE, Ground.ACCEPTED, f"{words}; accepted: {accepted}"
+    if _may_still_come(evidence, upper, limit) and _is_in_time(policy, moment):
+        return Decision.WAIT, Ground.GATHERING, words
+    return Decision.HOLD, Ground.INSUFFICIENT, words
+
+
+def _missing(evidence: Evidence, policy: Policy) -> str:
+    """Say what has not been shown; empty when all has."""
+    judged, health = evidence.tally.judged, evidence.health
+    limit = policy.failure_percent / 100
+    needed = needed_devices(limit)
+    if wilson_upper(evidence.tally.failures, judged) >= limit:
+        return (
+            f"{judged} devices without a failure, but only {needed} could show a"
+            f" failure rate below {policy.failure_percent} %"
+        )
+    if judged < policy.sample:
+        return f"{judged} devices, but {policy.sample} were asked for"
+    if health is not None and not health.is_shown_good:
+        return health.words
+    return ""
+
+
+def _may_still_come(evidence: Evidence, upper: float, limit: float) -> bool:
+    """Whether waiting helps: windows go on coming, devices do not."""
+    return evidence.health is not None and upper < limit
+
+
+def _is_in_time(policy: Policy, moment: Moment) -> bool:
+    elapsed_us = moment.now_us - moment.started_us
+    return elapsed_us < policy.deadline_seconds * _MICROSECONDS
+
+
+def _add_health(figures: str, health: Health | None) -> str:
+    return figures if health is None else f"{figures}; {health.words}"

@@ -7,10 +7,12 @@ calls it and ``desired`` for what the devices are told.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from fleet.rollout.gate import Decision, judge, tally_observations
+from edge_contract.selection import parse_query
+from fleet.rollout.gate import Decision, Evidence, Moment, judge, tally_observations
+from fleet.rollout.health import Health
 from fleet.rollout.model import (
     Device,
     DeviceOutcome,
@@ -22,9 +24,16 @@ from fleet.rollout.model import (
     RolloutState,
 )
 
+ChooseCanaries = Callable[[int], tuple[str, ...]]
 _FULL_PERCENT = 100
 _UNKNOWN = Observation(DeviceOutcome.UNKNOWN)
 _RECENT_US = 15 * 60 * 1_000_000  # three heartbeats
+
+
+def find_place(salt: str, device_id: str) -> int:
+    """Return a device's place in a salted order, 0 to 2**64 - 1."""
+    digest = hashlib.sha256((salt + device_id).encode()).digest()
+    return int.from_bytes(digest[:8], "big")
 
 
 def selects(salt: str, device_id: str, percent: int) -> bool:
@@ -35,86 +44,110 @@ def selects(salt: str, device_id: str, percent: int) -> bool:
     >>> [selects("s", "device-1", percent) for percent in (0, 100)]
     [False, True]
     """
-    digest = hashlib.sha256((salt + device_id).encode()).digest()
-    place = int.from_bytes(digest[:8], "big")
     # In integers: place / 2**64 * 100 < percent, without rounding.
-    return place * _FULL_PERCENT < percent << 64
-
-
-def has_tags(device: Device, tags: Mapping[str, str]) -> bool:
-    """Whether a device carries all of ``tags``."""
-    return all(device.tags.get(name) == value for name, value in tags.items())
+    return find_place(salt, device_id) * _FULL_PERCENT < percent << 64
 
 
 def find_reached(rollout: Rollout, devices: Iterable[Device]) -> tuple[str, ...]:
     """Return the devices that the phases begun so far concern."""
-    phases = rollout.reached
+    return find_concerned(rollout, rollout.reached, devices)
+
+
+def find_concerned(
+    rollout: Rollout, phases: Iterable[Phase], devices: Iterable[Device]
+) -> tuple[str, ...]:
+    """Return the devices that some phases of a rollout concern."""
+    tests = [_make_test(phase, rollout.salt) for phase in phases]
     return tuple(
         device.id
-        for device in devices
-        if has_tags(device, rollout.tags)
-        and any(_concerns(phase, rollout.salt, device.id) for phase in phases)
+        for device in find_fitting(rollout.where, devices)
+        if any(concerns(device) for concerns in tests)
     )
 
 
-def step(
+def find_fitting(where: str, devices: Iterable[Device]) -> tuple[Device, ...]:
+    """Return the devices that a query means; an empty one means all."""
+    if not where:
+        return tuple(devices)
+    query = parse_query(where)
+    return tuple(one for one in devices if query.matches(one.tags))
+
+
+def gather(
     rollout: Rollout,
     devices: Iterable[Device],
     observations: Mapping[str, Observation],
+    health: Health | None,
     now_us: int,
-) -> Rollout:
-    """Return the rollout after looking at its devices once.
+) -> Evidence:
+    """Return what the gate of a rollout's current phase looks at.
 
     Args:
         rollout: As it is stored.
-        devices: All devices of its fleet that are not revoked.
+        devices: All devices of its fleet that are not revoked or in the penalty box.
         observations: By device; one that is missing has not started.
+        health: The comparison with the control cohort.
         now_us: The present time.
     """
-    if rollout.state is not RolloutState.RUNNING:
-        return rollout
-    devices = tuple(devices)
-    number = next(
-        index
-        for index, phase in enumerate(rollout.phases)
-        if phase.state is not PhaseState.PASSED
+    phase = rollout.phases[rollout.current or 0]
+    tally = tally_observations(
+        (
+            (one, observations.get(one, _UNKNOWN))
+            for one in find_reached(rollout, devices)
+        ),
+        phase.specialise(rollout.policy),
+        now_us,
+        rollout.forgiven_us,
     )
+    return Evidence(tally, health)
+
+
+def step(
+    rollout: Rollout, evidence: Evidence, choose: ChooseCanaries, now_us: int
+) -> Rollout:
+    """Return the rollout after looking at its devices once.
+
+    The evidence is counts: a fleet of a million devices is as fast as one of ten.
+
+    Args:
+        rollout: As it is stored.
+        evidence: See ``gather``.
+        choose: Names the devices of a phase that begins with so many.
+        now_us: The present time.
+    """
+    number = rollout.current
+    if rollout.state is not RolloutState.RUNNING or number is None:
+        return rollout
     phase = rollout.phases[number]
     if phase.state is PhaseState.PENDING:
-        return _begin(rollout, number, devices, now_us)
-    reached = find_reached(rollout, devices)
-    tally = tally_observations(
-        (observations.get(device, _UNKNOWN) for device in reached),
-        rollout.policy,
-        now_us,
-    )
+        return _begin(rollout, number, choose, now_us)
     verdict = judge(
-        tally,
-        rollout.policy,
-        started_us=phase.started_us or 0,
-        now_us=now_us,
-        accepted=rollout.accepted,
+        evidence,
+        phase.specialise(rollout.policy),
+        Moment(phase.started_us or 0, now_us, rollout.accepted, phase.promoted),
     )
     judged = replace(phase, gate=verdict.to_json())
     if verdict.decision is Decision.WAIT:
         return _with_phase(rollout, number, judged)
-    if verdict.decision is Decision.HOLD:
-        held = replace(rollout, state=RolloutState.HELD, reason=verdict.words)
-        return _with_phase(held, number, judged)
+    if verdict.decision is not Decision.ADVANCE:
+        is_halt = verdict.decision is Decision.HALT
+        state = RolloutState.HALTED if is_halt else RolloutState.HELD
+        stopped = replace(rollout, state=state, reason=verdict.words)
+        return _with_phase(stopped, number, judged)
     passed = replace(judged, state=PhaseState.PASSED, ended_us=now_us)
     advanced = _with_phase(rollout, number, passed)
     if number + 1 == len(rollout.phases):
         return replace(advanced, state=RolloutState.COMPLETED, reason=verdict.words)
-    return _begin(advanced, number + 1, devices, now_us)
+    return _begin(advanced, number + 1, choose, now_us)
 
 
 def _begin(
-    rollout: Rollout, number: int, devices: tuple[Device, ...], now_us: int
+    rollout: Rollout, number: int, choose: ChooseCanaries, now_us: int
 ) -> Rollout:
     phase = rollout.phases[number]
     chosen: tuple[str, ...] = ()
     if phase.kind is PhaseKind.CANARY:
-        chosen = choose_canaries(rollout, phase.amount, devices, now_us)
+        chosen = choose(phase.amount)
         if not chosen:
             return replace(rollout, reason="no device to begin with")
     begun = replace(phase, state=PhaseState.RUNNING, started_us=now_us, devices=chosen)
@@ -132,16 +165,21 @@ def choose_canaries(
         digest = hashlib.sha256((rollout.salt + device.id).encode()).digest()
         return is_silent, digest
 
-    fitting = [one for one in devices if has_tags(one, rollout.tags)]
+    fitting = find_fitting(rollout.where, devices)
     return tuple(sorted(one.id for one in sorted(fitting, key=order)[:amount]))
 
 
-def _concerns(phase: Phase, salt: str, device_id: str) -> bool:
+def _make_test(phase: Phase, salt: str) -> Callable[[Device], bool]:
+    """Return what tells whether a phase concerns a device."""
     if phase.kind is PhaseKind.CANARY:
-        return device_id in phase.devices
+        named = frozenset(phase.devices)
+        return lambda device: device.id in named
     if phase.kind is PhaseKind.PERCENT:
-        return selects(salt, device_id, phase.amount)
-    return True
+        return lambda device: selects(salt, device.id, phase.amount)
+    if phase.kind is PhaseKind.QUERY:
+        query = parse_query(phase.query)
+        return lambda device: query.matches(device.tags)
+    return lambda _device: True
 
 
 def _with_phase(rollout: Rollout, number: int, phase: Phase) -> Rollout:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rollouts, phases and reports in the database.
+"""Rollouts, phases and wishes in the database.
 
-Owns the queries of this package on ``rollouts``, ``rollout_phases`` and ``desired``,
-and its reading of devices, presence and update reports. It decides nothing.
+Owns the queries of this package on ``rollouts``, ``rollout_phases`` and ``desired``;
+what devices did is read in ``sightings``. It decides nothing.
 """
 
 from collections import defaultdict
@@ -14,8 +14,7 @@ from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from fleet.errors import NotFoundError
 from fleet.rollout.model import (
-    Device,
-    Observation,
+    Pending,
     Phase,
     PhaseKind,
     PhaseState,
@@ -23,19 +22,19 @@ from fleet.rollout.model import (
     Rollout,
     RolloutState,
 )
-from fleet.rollout.outcomes import Report, Serving, find_outcome
 from fleet.store.counters import raise_counter
-from fleet.store.tables import (
-    desired,
-    devices,
-    models,
-    presence,
-    rollout_phases,
-    rollouts,
-    update_reports,
-)
+from fleet.store.tables import desired, models, rollout_phases, rollouts
 
 _MICROSECONDS = 1_000_000
+_PHASE_SETTINGS = (
+    "amount",
+    "query",
+    "sample",
+    "soak_seconds",
+    "deadline_seconds",
+    "devices",
+    "promoted",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,12 @@ def save_rollout(connection: Connection, rollout: Rollout, time_us: int) -> None
         "accepted": rollout.accepted,
         "settings": {
             "model": rollout.model,
-            "tags": dict(rollout.tags),
+            "where": rollout.where,
             "policy": asdict(rollout.policy),
+            "started_us": rollout.started_us,
+            "after_version": rollout.after_version,
+            "forgiven_us": rollout.forgiven_us,
+            "pending": None if rollout.pending is None else asdict(rollout.pending),
         },
         "created_us": rollout.created_us,
         "created_by": rollout.created_by,
@@ -131,7 +134,7 @@ def save_rollout(connection: Connection, rollout: Rollout, time_us: int) -> None
                 "rollout": rollout.id,
                 "number": number,
                 "kind": phase.kind.value,
-                "settings": {"amount": phase.amount, "devices": list(phase.devices)},
+                "settings": {name: getattr(phase, name) for name in _PHASE_SETTINGS},
                 "state": phase.state.value,
                 "started_us": phase.started_us,
                 "ended_us": phase.ended_us,
@@ -172,54 +175,6 @@ def find_rollout(connection: Connection, rollout: str) -> Rollout:
     return _rollout(row, _phases(connection, [rollout])[rollout])
 
 
-def list_devices(connection: Connection, fleet: str) -> tuple[Device, ...]:
-    """Return the fleet's devices that are not revoked."""
-    query = (
-        select(devices.c.id, devices.c.tags, presence.c.last_seen_us)
-        .outerjoin(presence, presence.c.device == devices.c.id)
-        .where(devices.c.fleet == fleet, devices.c.revoked_us.is_(None))
-        .order_by(devices.c.id)
-    )
-    return tuple(
-        Device(row["id"], row["tags"], row["last_seen_us"])
-        for row in connection.execute(query).mappings()
-    )
-
-
-def observe_devices(connection: Connection, rollout: Rollout) -> dict[str, Observation]:
-    """Return what became of every device that reported on the rollout's release."""
-    query = (
-        select(update_reports)
-        .join(devices, devices.c.id == update_reports.c.device)
-        .where(
-            devices.c.fleet == rollout.fleet,
-            update_reports.c.digest == rollout.digest,
-            update_reports.c.received_us >= rollout.created_us,
-        )
-        .order_by(update_reports.c.id)
-    )
-    reports: dict[str, list[Report]] = defaultdict(list)
-    for row in connection.execute(query).mappings():
-        body = row["body"]
-        if body.get("slot", rollout.slot) == rollout.slot:
-            reports[row["device"]].append(
-                Report(
-                    state=row["state"],
-                    received_us=row["received_us"],
-                    time_us=int(body.get("time_us", 0)),
-                    serving=str(body.get("serving", "")),
-                    reason=str(body.get("reason", "")),
-                )
-            )
-    serving = _serving(connection, rollout)
-    return {
-        device: find_outcome(
-            rollout.digest, reports.get(device, ()), serving.get(device)
-        )
-        for device in reports.keys() | serving.keys()
-    }
-
-
 def find_desired(connection: Connection, fleet: str) -> DesiredRecord | None:
     """Return the newest ``desired`` document of ``fleet``, None before the first."""
     query = select(desired).where(desired.c.fleet == fleet)
@@ -254,6 +209,12 @@ def take_desired(
     return DesiredRecord(version, slots, is_published=False)
 
 
+def is_withdrawn(connection: Connection, digest: str) -> bool:
+    """Whether the builder has withdrawn a release."""
+    query = select(models.c.withdrawn_us).where(models.c.digest == digest)
+    return connection.execute(query).scalar() is not None
+
+
 def mark_published(
     connection: Connection, fleet: str, version: int, time_us: int
 ) -> None:
@@ -263,20 +224,6 @@ def mark_published(
         .where(desired.c.fleet == fleet, desired.c.version == version)
         .values(published_us=time_us)
     )
-
-
-def _serving(connection: Connection, rollout: Rollout) -> dict[str, Serving]:
-    query = (
-        select(presence.c.device, presence.c.serving, presence.c.state_time_us)
-        .join(devices, devices.c.id == presence.c.device)
-        .where(devices.c.fleet == rollout.fleet)
-    )
-    return {
-        row["device"]: Serving(
-            str(row["serving"].get(rollout.slot, "")), row["state_time_us"]
-        )
-        for row in connection.execute(query).mappings()
-    }
 
 
 def _phases(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[Phase, ...]]:
@@ -290,8 +237,7 @@ def _phases(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[Phase
         found[row["rollout"]].append(
             Phase(
                 kind=PhaseKind(row["kind"]),
-                amount=row["settings"]["amount"],
-                devices=tuple(row["settings"]["devices"]),
+                **row["settings"] | {"devices": tuple(row["settings"]["devices"])},
                 state=PhaseState(row["state"]),
                 started_us=row["started_us"],
                 ended_us=row["ended_us"],
@@ -302,7 +248,7 @@ def _phases(connection: Connection, ids: Iterable[str]) -> dict[str, tuple[Phase
 
 
 def _rollout(row: RowMapping, phases: tuple[Phase, ...]) -> Rollout:
-    settings = row["settings"]
+    settings, pending = row["settings"], row["settings"]["pending"]
     return Rollout(
         id=row["id"],
         fleet=row["fleet"],
@@ -314,10 +260,14 @@ def _rollout(row: RowMapping, phases: tuple[Phase, ...]) -> Rollout:
         salt=row["salt"],
         phases=phases,
         policy=Policy(**settings["policy"]),
-        tags=settings["tags"],
+        where=settings["where"],
         accepted=row["accepted"],
         state=RolloutState(row["state"]),
         reason=row["reason"],
         created_us=row["created_us"],
         created_by=row["created_by"],
+        started_us=settings["started_us"],
+        after_version=settings["after_version"],
+        forgiven_us=settings["forgiven_us"],
+        pending=None if pending is None else Pending(**pending),
     )

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs ``rollout create|show|list|pause|resume|abort``.
+"""The verbs of the noun ``rollout``.
 
-Owns their arguments and words; the server decides.
+Owns their words; options of ``create`` are in ``options``, and the server decides.
 """
 
 import argparse
-import re
 from typing import Any
 
 from fleet.client import FleetClient
-from fleet.commands import Answer, Groups, add_group, add_verb, format_table, require
+from fleet.commands import Answer, Groups, Handler, add_group, add_verb, format_table
+from fleet.rollout.options import ACCEPT_HELP, add_create_options, make_create_body
 
-_DURATION = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_ACCEPT_HELP = (
-    "go on although the fleet is too small to show that the release is good; the text"
-    " says why and is recorded"
+_SHOWN = 10  # names of a phase
+_SIMPLE = (
+    ("start", "Begin a draft."),
+    ("pause", "Let no further device begin; those that began go on."),
+    ("abort", "End a rollout; its devices return to what they had before."),
+    ("roll-back", "Bring a rollout's devices back, even when it is completed."),
+    ("approve", "Do what somebody else asked for, where two persons are wanted."),
 )
 
 
@@ -26,18 +28,10 @@ def register(groups: Groups) -> None:
         rollouts,
         "create",
         _create,
-        summary="Begin a rollout: a few devices, a gate, then all. Naming an older"
-        " release rolls back.",
+        summary="Begin a rollout: a few devices, a gate, then all.",
         example="edge-fleet rollout create --model watch --release 2 --canary 60",
     )
-    _add_create_arguments(create)
-    show = add_verb(
-        rollouts,
-        "show",
-        _show,
-        summary="Show phases, gates and devices of one rollout.",
-        example="edge-fleet rollout show r3 --json",
-    )
+    add_create_options(create)
     add_verb(
         rollouts,
         "list",
@@ -45,97 +39,64 @@ def register(groups: Groups) -> None:
         summary="List the rollouts, newest first.",
         example="edge-fleet rollout list",
     )
-    pause = add_verb(
-        rollouts,
-        "pause",
-        _post("pause"),
-        summary="Let no further device begin; those that began go on.",
-        example="edge-fleet rollout pause r3",
-    )
-    resume = add_verb(
+    _add_named(rollouts, "show", _show, "Show phases, gates and devices of one.")
+    for name, summary in _SIMPLE:
+        _add_named(rollouts, name, _post(name), summary)
+    resume = _add_named(
         rollouts,
         "resume",
         _resume,
-        summary="Go on after a pause, or after a gate held the rollout.",
-        example="edge-fleet rollout resume r3",
+        "Go on after a pause, or after a gate held or halted the rollout.",
     )
     resume.add_argument(
-        "--accept-insufficient-evidence", metavar="TEXT", help=_ACCEPT_HELP
+        "--accept-insufficient-evidence", metavar="TEXT", help=ACCEPT_HELP
     )
-    abort = add_verb(
+    promote = _add_named(
         rollouts,
-        "abort",
-        _post("abort"),
-        summary="End a rollout; its devices return to what they had before.",
-        example="edge-fleet rollout abort r3",
+        "promote",
+        _promote,
+        "Let the running phase pass without the evidence; the reason is recorded.",
+        example="edge-fleet rollout promote r3 --reason 'tested on the bench'",
     )
-    for parser in (show, pause, resume, abort):
-        parser.add_argument("rollout", metavar="ROLLOUT", help="its id, such as r3")
+    promote.add_argument("--reason", metavar="TEXT", required=True)
+    _add_penalty_verbs(rollouts)
 
 
-def _add_create_arguments(create: argparse.ArgumentParser) -> None:
-    create.add_argument("--model", metavar="NAME", required=True)
-    create.add_argument(
-        "--release", metavar="N", type=int, help="its number (default: the newest)"
+def _add_penalty_verbs(rollouts: Groups) -> None:
+    add_verb(
+        rollouts,
+        "boxed",
+        _boxed,
+        summary="List devices that failed three times and are left out.",
+        example="edge-fleet rollout boxed",
     )
-    create.add_argument("--fleet", metavar="FLEET", default="default")
-    create.add_argument("--slot", metavar="SLOT", default="main")
-    phases = create.add_mutually_exclusive_group()
-    phases.add_argument(
-        "--canary",
-        metavar="N",
-        type=int,
-        default=1,
-        help="devices of the first phase, before all (default: %(default)s)",
+    release = add_verb(
+        rollouts,
+        "release",
+        _release,
+        summary="Let a device out of the penalty box, to try again.",
+        example="edge-fleet rollout release watch-3",
     )
-    phases.add_argument(
-        "--phases", metavar="P,P…", help="all phases, e.g. 60,10%%,50%%,all"
+    release.add_argument("device", metavar="DEVICE")
+
+
+def _add_named(
+    rollouts: Groups, name: str, handler: Handler, summary: str, *, example: str = ""
+) -> argparse.ArgumentParser:
+    parser = add_verb(
+        rollouts,
+        name,
+        handler,
+        summary=summary,
+        example=example or f"edge-fleet rollout {name} r3",
     )
-    create.add_argument(
-        "--tag",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="only devices with this tag; may be repeated",
-    )
-    create.add_argument(
-        "--max-failures",
-        metavar="PERCENT",
-        default="5%",
-        help="the share of failures must be shown to be below this (default: 5%%)",
-    )
-    create.add_argument(
-        "--deadline",
-        metavar="TIME",
-        default="1h",
-        help="a device that began is late after this (default: %(default)s)",
-    )
-    create.add_argument(
-        "--soak",
-        metavar="TIME",
-        default="0s",
-        help="watch each phase this long after its last device (default: %(default)s)",
-    )
-    create.add_argument(
-        "--accept-insufficient-evidence", metavar="TEXT", help=_ACCEPT_HELP
-    )
+    parser.add_argument("rollout", metavar="ROLLOUT", help="its id, such as r3")
+    return parser
 
 
 def _create(arguments: argparse.Namespace, client: FleetClient) -> Answer:
-    phases = arguments.phases
-    body = {
-        "model": arguments.model,
-        "release": arguments.release,
-        "fleet": arguments.fleet,
-        "slot": arguments.slot,
-        "phases": [str(arguments.canary)] if phases is None else phases.split(","),
-        "tags": dict(_parse_tag(word) for word in arguments.tag),
-        "failure_percent": _parse_percent(arguments.max_failures),
-        "deadline_seconds": _parse_duration("--deadline", arguments.deadline),
-        "soak_seconds": _parse_duration("--soak", arguments.soak),
-        "accept_insufficient_evidence": arguments.accept_insufficient_evidence,
-    }
-    return _answer(client.post("/rollouts", body))
+    path = "/rollouts/preview" if arguments.dry_run else "/rollouts"
+    return _answer(client.post(path, make_create_body(arguments)))
 
 
 def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
@@ -150,7 +111,7 @@ def _list(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
             one["fleet"],
             f"{one['model']} {one['release']}",
             one["state"],
-            one["reason"],
+            _pending_words(one) or one["reason"],
         )
         for one in document["rollouts"]
     ]
@@ -158,7 +119,7 @@ def _list(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
     return Answer(document, format_table(header, rows) if rows else "no rollouts yet")
 
 
-def _post(verb: str) -> Any:
+def _post(verb: str) -> Handler:
     def handle(arguments: argparse.Namespace, client: FleetClient) -> Answer:
         return _answer(client.post(f"/rollouts/{arguments.rollout}/{verb}", {}))
 
@@ -170,26 +131,55 @@ def _resume(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     return _answer(client.post(f"/rollouts/{arguments.rollout}/resume", body))
 
 
+def _promote(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    body = {"reason": arguments.reason}
+    return _answer(client.post(f"/rollouts/{arguments.rollout}/promote", body))
+
+
+def _boxed(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.get("/rollouts/boxed")
+    rows: list[tuple[object, ...]] = [
+        (one["device"], one["slot"], one["digest"][:12], one["failures"], one["reason"])
+        for one in document["boxed"]
+    ]
+    header = ("device", "slot", "release", "failures", "reason")
+    return Answer(document, format_table(header, rows) if rows else "nobody is boxed")
+
+
+def _release(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    document = client.post(f"/rollouts/boxed/{arguments.device}/release", {})
+    return Answer(document, f"{arguments.device} may try again")
+
+
 def _answer(document: dict[str, Any]) -> Answer:
     what = f"{document['model']} release {document['release']}"
     where = f"fleet {document['fleet']}, slot {document['slot']}"
     lines = [f"rollout {document['id']}: {what} to {where}: {document['state']}"]
+    if document["where"]:
+        lines.append(f"  only where {document['where']}")
     if document["reason"]:
         lines.append(f"  {document['reason']}")
+    if document["pending"] is not None:
+        lines.append(f"  {_pending_words(document)}")
     if document["accepted_insufficient_evidence"] is not None:
         text = document["accepted_insufficient_evidence"]
         lines.append(f"  insufficient evidence was accepted: {text}")
-    phases = document["phases"]
-    lines += [f"  phase {one['number']}: {_describe(one)}" for one in phases]
+    plan = {one["number"]: one for one in document.get("plan", ())}
+    for phase in document["phases"]:
+        lines.append(f"  phase {phase['number']}: {_describe(phase)}")
+        lines += _gate_lines(phase["gate"])
+        if phase["number"] in plan:
+            lines.append(f"    {_plan_words(plan[phase['number']])}")
     for device, one in document.get("devices", {}).items():
-        reason = f" ({one['reason']})" if one["reason"] else ""
-        lines.append(f"    {device}: {one['outcome']}{reason}")
+        words = ", ".join(filter(None, (one["reason"], one["invariant"])))
+        lines.append(f"    {device}: {one['outcome']}{f' ({words})' if words else ''}")
     return Answer(document, "\n".join(lines))
 
 
 def _describe(phase: dict[str, Any]) -> str:
     who = {
         "canary": f"{phase['amount']} devices first",
+        "query": f"devices with {phase['query']}",
         "percent": f"{phase['amount']} % of the devices",
         "all": "all devices",
     }[phase["kind"]]
@@ -198,31 +188,37 @@ def _describe(phase: dict[str, Any]) -> str:
     return f"{who}: {phase['state']}{words}"
 
 
-def _parse_tag(word: str) -> tuple[str, str]:
-    key, sign, value = word.partition("=")
-    require(
-        key and sign,
-        f"--tag: expected KEY=VALUE, found {word!r}",
-        "write it as in --tag site=north",
+def _gate_lines(gate: dict[str, Any] | None) -> list[str]:
+    """Return the figures of the control cohort, a line each."""
+    if gate is None or gate["health"] is None:
+        return []
+    lines = []
+    for one in gate["health"]["comparisons"]:
+        figures = ""
+        if one["worse_by"] is not None:
+            figures = (
+                f" worse by {one['worse_by']} (below {one['upper']}, tolerated"
+                f" {one['margin']}) {one['unit']},"
+            )
+        lines.append(
+            f"    {one['figure']}:{figures} {one['treated']} devices beside"
+            f" {one['control']}: {one['standing']}"
+        )
+    return lines
+
+
+def _plan_words(plan: dict[str, Any]) -> str:
+    names = plan["devices"][:_SHOWN]
+    more = plan["adds"] - len(names)
+    listed = ", ".join(names) + (f" and {more} more" if more else "")
+    return f"adds {plan['adds']}: {listed}" if names else "adds nobody"
+
+
+def _pending_words(document: dict[str, Any]) -> str:
+    pending = document["pending"]
+    if pending is None:
+        return ""
+    text = f" ({pending['text']})" if pending["text"] else ""
+    return (
+        f"{pending['action']}{text} waits for a second person; asked by {pending['by']}"
     )
-    return key, value
-
-
-def _parse_percent(word: str) -> int:
-    digits = word.removesuffix("%")
-    require(
-        digits.isascii() and digits.isdigit(),
-        f"--max-failures: expected a whole percentage, found {word!r}",
-        "write it as in --max-failures 5%",
-    )
-    return int(digits)
-
-
-def _parse_duration(option: str, word: str) -> int:
-    match = _DURATION.fullmatch(word)
-    require(
-        match,
-        f"{option}: expected a duration like 30s, 10m, 2h or 1d, found {word!r}",
-        f"write it as in {option} 10m",
-    )
-    return int(word[:-1]) * _SECONDS[word[-1]]

@@ -180,6 +180,18 @@ rollups = Table(
     *_statistics_columns(),
 )
 
+release_hours = Table(
+    "release_hours",  # how a release fared on a device in an hour of event time
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("digest8", LargeBinary(8), primary_key=True),
+    Column("hour_us", BigInteger, primary_key=True),
+    Column("inferences", BigInteger, nullable=False),
+    Column("confident", BigInteger, nullable=False),  # inferences with a confidence
+    Column("confidence_ppm", BigInteger, nullable=False),  # its sum
+    Column("latency", LargeBinary, nullable=False),  # 98 buckets, LEB128 varints
+)
+
 events = Table(
     "events",
     metadata,
@@ -272,13 +284,25 @@ rollouts = Table(
     Column("updated_us", BigInteger, nullable=False),
 )
 
+penalties = Table(
+    "penalties",  # devices that failed a release too often, and are left out of it
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("slot", String(32), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Column("reason", String(200), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("released_us", BigInteger),  # failures before this are forgiven
+)
+
 rollout_phases = Table(
     "rollout_phases",
     metadata,
     Column("rollout", ForeignKey("rollouts.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("kind", String(16), nullable=False),  # canary, percent, all
-    Column("settings", JSON, nullable=False),  # {"devices": [...]}, {"percent": 10}
+    Column("kind", String(16), nullable=False),  # canary, query, percent, all
+    Column("settings", JSON, nullable=False),  # amount, query, devices, own figures
     Column("state", String(24), nullable=False),
     Column("started_us", BigInteger),
     Column("ended_us", BigInteger),

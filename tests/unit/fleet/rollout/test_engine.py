@@ -1,115 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine over a real database and a real TUF repository, and the verbs."""
 
-import argparse
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import httpx
 import pytest
 from sqlalchemy import select
 
-from fleet.api.factory import make_application
 from fleet.audit.log import verify_audit
-from fleet.auth.tokens import TokenBook
-from fleet.client import FleetClient
-from fleet.commands import Answer
 from fleet.config import FleetConfig
 from fleet.errors import NotFoundError, RemoteError, RequestError
-from fleet.registry import Registry, feature
-from fleet.registry.builder import Builder, read_builder_key
-from fleet.registry.verbs import register as register_models
 from fleet.rollout.engine import RolloutEngine
 from fleet.rollout.request import RolloutRequest, parse_phases
-from fleet.rollout.routes import make_routes
-from fleet.rollout.verbs import register as register_rollouts
-from fleet.services import Feature
 from fleet.store.engine import reading
 from fleet.store.tables import audit
-from tests.support.fleet_devices import RecordedFleet
-from tests.support.http_server import serve
-from tests.support.registry_world import NoDevices, World
+from tests.support.registry_world import World
+from tests.support.rollout_server import DESIRED, RolloutServer, serve_rollouts
 
-BOOK = TokenBook(admin="a-token", server_id="test")
-DESIRED = "fleets/default/desired.json"
 ACCEPT = ("--accept-insufficient-evidence", "demo fleet of six")
 
 
-@dataclass
-class Server:
-    """Registry and rollouts behind real routes; the engine turns when told."""
-
-    world: World
-    registry: Registry
-    engine: RolloutEngine
-    fleet: RecordedFleet
-    http: httpx.Client
-
-    def publish(self, model: bytes) -> str:
-        """Publish a bundle; return its release digest."""
-        client = FleetClient(self.http)
-        signer = read_builder_key(self.world.paths.builder_key)
-        builder = Builder(client, signer, self.world.clock.now)
-        return builder.publish_bundle(self.world.bundle(model)).release.digest
-
-    def run(self, *words: str) -> Answer:
-        """Run a verb of the command line against the server."""
-        parser = argparse.ArgumentParser()
-        groups = parser.add_subparsers(required=True)
-        register_models(groups)
-        register_rollouts(groups)
-        arguments = parser.parse_args(words)
-        answer: Answer = arguments.handler(arguments, FleetClient(self.http))
-        return answer
-
-    def tick(self) -> None:
-        self.world.clock.advance(seconds=1)
-        self.engine.tick()
-
-    def read_desired(self) -> dict[str, Any]:
-        """Read the document as a device does."""
-        content = self.world.reader().read(DESIRED)
-        assert content is not None
-        document: dict[str, Any] = json.loads(content)
-        return document
-
-    def read_rules(self) -> list[tuple[str, list[str] | None]]:
-        slots = self.read_desired()["slots"]
-        return [(rule["rollout"], rule["devices"]) for rule in slots["main"]]
-
-    def commit(self, digest: str, *devices: str) -> None:
-        for device in devices:
-            self.fleet.report(device, "DOWNLOADING", digest)
-            self.fleet.report(device, "COMMITTED", digest)
-
-    @property
-    def announced(self) -> list[tuple[str, int, int]]:
-        downlink = self.world.services.downlink
-        assert isinstance(downlink, NoDevices)
-        return downlink.announced
-
-
 @pytest.fixture
-def server(world: World) -> Iterator[Server]:
-    registry = Registry(world.services)
-    engine = RolloutEngine(world.services, registry.publish_desired)
-    features = [
-        feature.build(world.services, registry),
-        Feature(name="rollout", routers=(make_routes(engine),)),
-    ]
-    app = make_application(features, BOOK)
-    headers = {"Authorization": f"Bearer {BOOK.admin}"}
-    fleet = RecordedFleet(world.services.engine, world.clock)
-    with serve(app) as url, httpx.Client(base_url=url, headers=headers) as http:
-        yield Server(world, registry, engine, fleet, http)
+def server(world: World) -> Iterator[RolloutServer]:
+    with serve_rollouts(world) as server:
+        yield server
 
 
 DEVICES = tuple(f"watch-{number}" for number in range(6))
 
 
-def test_a_release_goes_to_one_device_and_then_to_all(server: Server) -> None:
+def test_a_release_goes_to_one_device_and_then_to_all(server: RolloutServer) -> None:
     server.fleet.add(*DEVICES)
     digest = server.publish(b"model one")
 
@@ -142,7 +62,7 @@ def test_a_release_goes_to_one_device_and_then_to_all(server: Server) -> None:
     assert rule["release_counter"] == 1
 
 
-def test_wishes_are_numbered_upwards_and_announced_once(server: Server) -> None:
+def test_wishes_are_numbered_upwards_and_announced_once(server: RolloutServer) -> None:
     server.fleet.add(*DEVICES)
     digest = server.publish(b"model one")
     server.tick()
@@ -163,7 +83,7 @@ def test_wishes_are_numbered_upwards_and_announced_once(server: Server) -> None:
 
 
 def test_a_failing_canary_holds_and_abort_brings_the_old_release_back(
-    server: Server,
+    server: RolloutServer,
 ) -> None:
     server.fleet.add(*DEVICES)
     old = server.publish(b"model one")
@@ -186,7 +106,12 @@ def test_a_failing_canary_holds_and_abort_brings_the_old_release_back(
 
     assert held.document["state"] == "held"
     assert held.document["devices"] == {
-        canary: {"outcome": "failed", "reason": "selftest.golden"}
+        canary: {
+            "outcome": "failed",
+            "reason": "selftest.golden",
+            "invariant": "",
+            "failures": 1,
+        }
     }
     assert f"{canary}: failed (selftest.golden)" in held.text
     assert aborted["state"] == "aborted"
@@ -196,7 +121,7 @@ def test_a_failing_canary_holds_and_abort_brings_the_old_release_back(
         server.run("rollout", "resume", "r2")
 
 
-def test_a_roll_back_is_a_rollout_of_the_older_release(server: Server) -> None:
+def test_a_roll_back_is_a_rollout_of_the_older_release(server: RolloutServer) -> None:
     server.fleet.add(*DEVICES)
     digests = [server.publish(b"model one"), server.publish(b"model two")]
     for release in ("1", "2", "1"):
@@ -214,7 +139,9 @@ def test_a_roll_back_is_a_rollout_of_the_older_release(server: Server) -> None:
     assert server.read_desired()["slots"]["main"][0]["release_counter"] == 1
 
 
-def test_insufficient_evidence_holds_until_a_person_accepts_it(server: Server) -> None:
+def test_insufficient_evidence_holds_until_a_person_accepts_it(
+    server: RolloutServer,
+) -> None:
     server.fleet.add(*DEVICES)
     digest = server.publish(b"model one")
     server.run("rollout", "create", "--model", "sample")
@@ -241,6 +168,7 @@ def test_insufficient_evidence_holds_until_a_person_accepts_it(server: Server) -
         assert verify_audit(connection) == 1 + len(steps)
     assert steps == [
         ("admin", "rollout.create", None),
+        ("admin", "rollout.start", None),
         ("system", "rollout.gate", None),  # the canary begins
         ("system", "rollout.gate", None),  # the gate holds
         ("admin", "rollout.resume", "demo fleet of six"),
@@ -248,7 +176,7 @@ def test_insufficient_evidence_holds_until_a_person_accepts_it(server: Server) -
     ]
 
 
-def test_pause_and_resume(server: Server) -> None:
+def test_pause_and_resume(server: RolloutServer) -> None:
     server.fleet.add(*DEVICES)
     digest = server.publish(b"model one")
     server.run("rollout", "create", "--model", "sample", *ACCEPT)
@@ -268,7 +196,9 @@ def test_pause_and_resume(server: Server) -> None:
     assert resumed["accepted_insufficient_evidence"] == "demo fleet of six"
 
 
-def test_success_needs_the_device_to_serve_what_it_committed(server: Server) -> None:
+def test_success_needs_the_device_to_serve_what_it_committed(
+    server: RolloutServer,
+) -> None:
     server.fleet.add("watch-0")
     digest = server.publish(b"model one")
     server.run("rollout", "create", "--model", "sample", "--phases", "all", *ACCEPT)
@@ -290,7 +220,7 @@ def test_success_needs_the_device_to_serve_what_it_committed(server: Server) -> 
 
 
 def test_a_crash_between_wish_and_publication_heals(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: RolloutServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.fleet.add(*DEVICES)
     server.publish(b"model one")
@@ -321,14 +251,18 @@ def test_a_crash_between_wish_and_publication_heals(
         (("--model", "sample", "--fleet", "south"), "fleet.not_found"),
         (("--model", "sample", "--phases", "10%,5"), "fleet.rollout.request"),
         (("--model", "sample", "--canary", "0"), "fleet.rollout.request"),
-        (("--model", "sample", "--tag", "site=moon"), "fleet.rollout.request"),
+        (("--model", "sample", "--where", "site=moon"), "fleet.rollout.request"),
+        (("--model", "sample", "--where", "site="), "fleet.rollout.request"),
+        (("--model", "sample", "--phases", "1,site=moon"), "fleet.rollout.request"),
+        (("--model", "sample", "--trial", "patience=1"), "fleet.rollout.request"),
+        (("--model", "sample", "--window", "25:00-26:00"), "fleet.rollout.request"),
         (("--model", "sample", "--max-failures", "0%"), "fleet.rollout.request"),
         (("--model", "sample", ACCEPT[0], " "), "fleet.rollout.request"),
         (("--model", "sample", "--slot", "Main Slot"), "fleet.rollout.request"),
     ],
 )
 def test_rollouts_that_cannot_be_are_refused(
-    server: Server, words: tuple[str, ...], code: str
+    server: RolloutServer, words: tuple[str, ...], code: str
 ) -> None:
     server.fleet.add(*DEVICES, site="north")
     server.publish(b"model one")
@@ -340,9 +274,10 @@ def test_rollouts_that_cannot_be_are_refused(
     assert server.run("rollout", "list").text == "no rollouts yet"
 
 
-def test_bad_words_are_usage_errors(server: Server) -> None:
+def test_bad_words_are_usage_errors(server: RolloutServer) -> None:
     for words in (
-        ("--tag", "north"),
+        ("--trial", "north"),
+        ("--window", "someday 01:00-02:00"),
         ("--deadline", "soon"),
         ("--max-failures", "few"),
         ("--soak", "1.5h"),
@@ -351,7 +286,7 @@ def test_bad_words_are_usage_errors(server: Server) -> None:
             server.run("rollout", "create", "--model", "sample", *words)
 
 
-def test_one_rollout_a_slot_and_no_withdrawn_release(server: Server) -> None:
+def test_one_rollout_a_slot_and_no_withdrawn_release(server: RolloutServer) -> None:
     server.fleet.add(*DEVICES)
     server.publish(b"model one")
     server.publish(b"model two")
@@ -367,7 +302,7 @@ def test_one_rollout_a_slot_and_no_withdrawn_release(server: Server) -> None:
     assert "withdrawn" in server.run("model", "list").text
 
 
-def test_model_and_keys_verbs(server: Server) -> None:
+def test_model_and_keys_verbs(server: RolloutServer) -> None:
     key = str(server.world.paths.builder_key)
     path = server.world.bundle(b"model one")
 
@@ -387,7 +322,7 @@ def test_model_and_keys_verbs(server: Server) -> None:
 
 
 def test_a_fleet_without_a_role_is_named_and_the_others_are_served(
-    server: Server,
+    server: RolloutServer,
 ) -> None:
     services = replace(
         server.world.services, config=FleetConfig(fleets=("south", "default"))
@@ -397,7 +332,7 @@ def test_a_fleet_without_a_role_is_named_and_the_others_are_served(
     server.fleet.add("d1")
     server.publish(b"model one")
     for fleet in ("south", "default"):
-        engine.create(
+        engine.desk.create(
             RolloutRequest("sample", None, fleet=fleet, phases=parse_phases([])), "me"
         )
 

@@ -5,17 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.rollout.gate import (
-    Decision,
-    Ground,
-    Tally,
-    Verdict,
-    judge,
+from fleet.rollout.bounds import (
+    Sample,
+    Share,
     needed_devices,
-    tally_observations,
     wilson_lower,
     wilson_upper,
 )
+from fleet.rollout.gate import (
+    Decision,
+    Evidence,
+    Ground,
+    Moment,
+    Tally,
+    Verdict,
+    judge,
+    tally_observations,
+)
+from fleet.rollout.health import Cohort, Cohorts, Health, judge_cohorts
 from fleet.rollout.model import DeviceOutcome, Observation, Policy
 
 POLICY = Policy(failure_percent=5, deadline_seconds=60, soak_seconds=10)
@@ -24,8 +31,16 @@ SECOND = 1_000_000
 NOW = 50 * SECOND
 
 
-def ask(tally: Tally, *, now_us: int = NOW, accepted: str | None = None) -> Verdict:
-    return judge(tally, POLICY, started_us=0, now_us=now_us, accepted=accepted)
+def ask(
+    tally: Tally,
+    *,
+    now_us: int = NOW,
+    accepted: str | None = None,
+    promoted: str | None = None,
+    health: Health | None = None,
+) -> Verdict:
+    moment = Moment(0, now_us, accepted, promoted)
+    return judge(Evidence(tally, health), POLICY, moment)
 
 
 def outcome(verdict: Verdict) -> tuple[Decision, Ground]:
@@ -96,7 +111,8 @@ def test_outcomes_are_tallied_and_a_slow_device_is_late() -> None:
         Observation(DeviceOutcome.ALREADY),
     ]
 
-    tally = tally_observations(observations, POLICY, now_us=60 * SECOND)
+    named = [(f"d{number}", one) for number, one in enumerate(observations)]
+    tally = tally_observations(named, POLICY, now_us=60 * SECOND)
 
     assert tally == Tally(
         succeeded=2,
@@ -120,6 +136,84 @@ def test_verdict_says_in_words_and_figures_what_was_accepted() -> None:
     )
     assert document["failure_upper_bound"] == "0.7301"
     assert document["needed"] == 52
+
+
+STEADY = Cohort(60, Sample(60, 0.0, 4.0), Sample(60, 0.0, 0.01), Share(0, 900))
+UNSURE = Cohort(60, Sample(60, -9.0, 4.0), Sample(60, 0.0, 0.01), Share(0, 900))
+FEW = Cohort(3, Sample(3, 0.0, 4.0), Sample(3, 0.0, 0.01), Share(0, 3))
+GOOD = judge_cohorts(Cohorts(STEADY, STEADY), Policy())
+WORSE = judge_cohorts(Cohorts(UNSURE, STEADY), Policy())
+OPEN = judge_cohorts(Cohorts(FEW, STEADY), Policy())
+LATE = 70 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("tally", "health", "accepted", "now_us", "expected"),
+    [
+        (Tally(succeeded=60), GOOD, None, NOW, (Decision.ADVANCE, Ground.EVIDENCE)),
+        (Tally(succeeded=60), WORSE, "so", NOW, (Decision.HALT, Ground.WORSE)),
+        (Tally(succeeded=60), OPEN, None, NOW, (Decision.WAIT, Ground.GATHERING)),
+        (Tally(succeeded=60), OPEN, None, LATE, (Decision.HOLD, Ground.INSUFFICIENT)),
+        (Tally(succeeded=60), OPEN, "so", NOW, (Decision.ADVANCE, Ground.ACCEPTED)),
+        # Windows do not help where devices are missing.
+        (Tally(succeeded=9), GOOD, None, NOW, (Decision.HOLD, Ground.INSUFFICIENT)),
+        (Tally(succeeded=60, failed=9), GOOD, "so", NOW,
+         (Decision.HOLD, Ground.FAILURES)),
+        # Worse is worse, however far the phase is.
+        (Tally(succeeded=60, in_progress=9), WORSE, None, NOW,
+         (Decision.HALT, Ground.WORSE)),
+        (Tally(succeeded=99, failed=1, breach="d1: nan"), GOOD, "so", NOW,
+         (Decision.HALT, Ground.INVARIANT)),
+    ],
+)  # fmt: skip
+def test_a_control_cohort_decides_as_well(
+    tally: Tally,
+    health: Health,
+    accepted: str | None,
+    now_us: int,
+    expected: tuple[Decision, Ground],
+) -> None:
+    found = ask(tally, now_us=now_us, accepted=accepted, health=health)
+
+    assert outcome(found) == expected
+
+
+def test_a_promotion_passes_a_hold_and_never_a_halt() -> None:
+    failing = Tally(succeeded=5, failed=5)
+    broken = Tally(succeeded=5, failed=1, breach="d1: latency")
+
+    assert outcome(ask(failing)) == (Decision.HOLD, Ground.FAILURES)
+    assert outcome(ask(failing, promoted="known bad batch (user:ada)")) == (
+        Decision.ADVANCE,
+        Ground.PROMOTED,
+    )
+    assert ask(broken, promoted="hurry").decision is Decision.HALT
+
+
+def test_a_phase_has_its_least_sample() -> None:
+    policy = Policy(sample=100, deadline_seconds=60)
+    verdict = judge(Evidence(Tally(succeeded=60)), policy, Moment(0, NOW))
+
+    assert outcome(verdict) == (Decision.HOLD, Ground.INSUFFICIENT)
+    assert verdict.words == "insufficient evidence: 60 devices, but 100 were asked for"
+
+
+def test_an_invariant_counts_until_it_is_forgiven() -> None:
+    broken = [("d1", Observation(DeviceOutcome.FAILED, 9, "trial", "confidence"))]
+
+    assert tally_observations(broken, POLICY, NOW).breach == "d1: confidence"
+    assert tally_observations(broken, POLICY, NOW, forgiven_us=9).breach == ""
+
+
+def test_the_figures_of_both_cohorts_are_kept_with_the_decision() -> None:
+    health = ask(Tally(succeeded=60), health=WORSE).to_json()["health"]
+    found = {one["figure"]: one for one in health["comparisons"]}
+
+    assert found["confidence"]["standing"] == "worse"
+    assert found["confidence"]["worse_by"] == "9.0000"
+    assert (found["confidence"]["treated"], found["confidence"]["control"]) == (60, 60)
+    assert found["latency"]["standing"] == "not_worse"
+    assert "confidence is worse by more than tolerated" in health["words"]
 
 
 @given(st.integers(1, 50))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fleet.rollout import planner
 from fleet.rollout.desired import build_rules, find_rule
 from fleet.rollout.errors import RolloutRequestError
 from fleet.rollout.model import (
@@ -23,7 +24,7 @@ from fleet.rollout.model import (
     Rollout,
     RolloutState,
 )
-from fleet.rollout.planner import choose_canaries, find_reached, selects, step
+from fleet.rollout.planner import choose_canaries, find_reached, gather, selects
 from fleet.rollout.request import parse_phases
 
 SECOND = 1_000_000
@@ -34,7 +35,7 @@ def make_rollout(
     number: int,
     phases: Sequence[str] = ("1",),
     *,
-    tags: Mapping[str, str] | None = None,
+    where: str = "",
     state: RolloutState = RolloutState.RUNNING,
     accepted: str | None = TEXT,
 ) -> Rollout:
@@ -49,7 +50,7 @@ def make_rollout(
         salt=f"salt-{number}",
         phases=parse_phases(phases),
         policy=Policy(deadline_seconds=60),
-        tags=tags or {},
+        where=where,
         accepted=accepted,
         state=state,
         created_us=number,
@@ -60,6 +61,22 @@ def make_devices(count: int) -> tuple[Device, ...]:
     return tuple(
         Device(f"d{number}", {"site": "north" if number % 2 else "south"}, SECOND)
         for number in range(count)
+    )
+
+
+def step(
+    rollout: Rollout,
+    devices: Sequence[Device],
+    observations: Mapping[str, Observation],
+    now_us: int,
+) -> Rollout:
+    """One turn, as the engine takes it."""
+    evidence = gather(rollout, devices, observations, None, now_us)
+    return planner.step(
+        rollout,
+        evidence,
+        lambda amount: choose_canaries(rollout, amount, devices, now_us),
+        now_us,
     )
 
 
@@ -147,8 +164,8 @@ def test_a_halt_lets_nobody_else_begin() -> None:
 def test_tags_confine_a_rollout_and_keep_confining_it_when_completed() -> None:
     devices = make_devices(6)
     base = make_rollout(1, state=RolloutState.COMPLETED)
-    north = make_rollout(2, tags={"site": "north"}, state=RolloutState.COMPLETED)
-    begun = step(make_rollout(3, tags={"site": "south"}), devices, {}, SECOND)
+    north = make_rollout(2, where="site=north", state=RolloutState.COMPLETED)
+    begun = step(make_rollout(3, where="site=south"), devices, {}, SECOND)
     (canary,) = begun.phases[0].devices
     expected = {"d0": "r1", "d1": "r2", "d2": "r1", "d3": "r2", "d4": "r1", "d5": "r2"}
     expected[canary] = "r3"
@@ -253,11 +270,60 @@ def test_devices_move_forward_only_and_in_the_order_of_the_rules(
         ["-1"],
         ["1.5"],
         ["1001"],
+        ["site=north", "site=north"],
+        ["site="],
+        ["1/soak=1"],
+        ["1/sample=1h"],
+        ["1/often=1h"],
+        ["site=a/b"],
     ],
 )
 def test_phases_that_make_no_sense_are_refused(words: list[str]) -> None:
     with pytest.raises(RolloutRequestError):
         parse_phases(words)
+
+
+def test_a_phase_may_be_a_query_and_have_its_own_figures() -> None:
+    devices = make_devices(40)
+    phases = parse_phases(
+        ["2/sample=2/soak=0s", "site=south/deadline=2h/soak=1d", "all"]
+    )
+    old = make_rollout(1, state=RolloutState.COMPLETED)
+    rollout = replace(make_rollout(2), phases=phases)
+    begun = step(rollout, devices, {}, SECOND)
+    south = step(begun, devices, succeed(begun.phases[0].devices), 2 * SECOND)
+
+    assert [phase.kind.value for phase in phases] == ["canary", "query", "all"]
+    assert (phases[1].deadline_seconds, phases[1].soak_seconds) == (7200, 86400)
+    policy = phases[1].specialise(Policy(sample=3))
+    assert (policy.sample, policy.deadline_seconds) == (3, 7200)
+    told_by_south = {one.id for one in devices if told([south, old], one) == "r2"}
+    assert told_by_south == {
+        one.id for one in devices if one.tags["site"] == "south"
+    } | set(begun.phases[0].devices)
+    assert find_reached(south, devices) == tuple(
+        one.id for one in devices if one.id in told_by_south
+    )
+
+
+def test_boxed_devices_are_left_out_of_the_rules() -> None:
+    devices = make_devices(6)
+    old = make_rollout(1, state=RolloutState.COMPLETED)
+    new = make_rollout(2, state=RolloutState.COMPLETED)
+    rules = build_rules([new, old], devices, {}, boxed={new.digest: {"d3"}})
+
+    assert [(find_rule(rules, one) or {})["rollout"] for one in devices] == [
+        "r2", "r2", "r2", "r1", "r2", "r2",
+    ]  # fmt: skip
+
+
+def test_the_policy_for_the_devices_travels_with_the_rule() -> None:
+    device: dict[str, object] = {"urgent": True, "metered": "deltas"}
+    rollout = replace(
+        make_rollout(1, state=RolloutState.COMPLETED), policy=Policy(device=device)
+    )
+
+    assert build_rules([rollout], (), {})[0]["policy"] == device
 
 
 def test_phases_end_with_all() -> None:
