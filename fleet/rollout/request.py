@@ -6,12 +6,18 @@ devices, and the bounds of a policy. Pure.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from edge_contract.errors import SelectionError
+from edge_contract.errors import PolicyError, SelectionError
 from edge_contract.selection import parse_query
+from edge_contract.update_policy import (
+    ShadowPolicy,
+    TrialPolicy,
+    UpdatePolicy,
+    parse_policy,
+)
 from fleet.rollout.errors import RolloutRequestError
 from fleet.rollout.model import Phase, PhaseKind, Policy
 
@@ -19,7 +25,6 @@ _COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 _PERCENT = re.compile(r"([1-9][0-9]?)%", re.ASCII)
 _SLOT = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 _SETTING = re.compile(r"(sample|soak|deadline)=(\d{1,9})([smhd]?)", re.ASCII)
-_TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MAX_CANARIES = 1000
 _MAX_PHASES = 20
@@ -28,20 +33,8 @@ _MAX_QUERY = 200  # two of them make one of the contract's 500
 _MAX_PERCENT = 50
 _MAX_SECONDS = 90 * 24 * 3600
 _MAX_SAMPLE = 1_000_000
-_MAX_WINDOWS = 20
 _ALL = ("all", "100%")
 _ON_HALT = ("stay", "roll-back")
-_METERED = ("allow", "defer", "deltas")
-_TRIAL = (
-    "inferences",
-    "seconds",
-    "max_p95_percent",
-    "max_memory_bytes",
-    "min_confidence_percent",
-    "max_disagreement_percent",
-)
-_SHADOW = ("inferences", "seconds")
-_DAYS = range(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,46 +157,23 @@ def check_device_policy(policy: Mapping[str, Any]) -> None:
         RolloutRequestError: A key that devices do not know, or a value that they
             would ignore.
     """
-    for key, value in policy.items():
-        if key not in _DEVICE_CHECKS or not _DEVICE_CHECKS[key](value):
+    known = {
+        "": {one.name for one in fields(UpdatePolicy)},
+        "trial": {one.name for one in fields(TrialPolicy)},
+        "shadow": {one.name for one in fields(ShadowPolicy)},
+    }
+    try:
+        parse_policy(policy)
+    except PolicyError as error:
+        raise RolloutRequestError(error.message, next_step=error.next_step) from error
+    # A device ignores what it does not know; who asks for it should hear so.
+    for part, names in known.items():
+        strange = set(policy if not part else policy.get(part) or {}) - names
+        if strange:
             raise _refuse(
-                "a policy for devices of windows, urgent, metered, trial and shadow",
-                f"{key}: {value!r}"[:200],
+                f"a policy{' of ' * bool(part)}{part} with {', '.join(sorted(names))}",
+                ", ".join(sorted(strange))[:200],
             )
-
-
-def _are_windows(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and 1 <= len(value) <= _MAX_WINDOWS
-        and all(
-            isinstance(one, dict)
-            and set(one) == {"days", "start", "end"}
-            and isinstance(one["days"], list)
-            and bool(one["days"])
-            and all(type(day) is int and day in _DAYS for day in one["days"])
-            and all(
-                isinstance(one[edge], str) and bool(_TIME.fullmatch(one[edge]))
-                for edge in ("start", "end")
-            )
-            for one in value
-        )
-    )
-
-
-def _are_limits(value: Any, names: tuple[str, ...]) -> bool:
-    return isinstance(value, dict) and all(
-        name in names and type(one) is int and one >= 0 for name, one in value.items()
-    )
-
-
-_DEVICE_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "windows": _are_windows,
-    "urgent": lambda one: isinstance(one, bool),
-    "metered": lambda one: one in _METERED,
-    "trial": lambda one: _are_limits(one, _TRIAL),
-    "shadow": lambda one: _are_limits(one, _SHADOW),
-}
 
 
 def _parse_phase(word: str, number: int) -> Phase:

@@ -34,7 +34,7 @@ BERLIN = {"site": "berlin", "hw": "pi4", "name": "hall 3"}
         ('"and"=1', False),
     ],
 )
-def test_meaning(text: str, expected: bool) -> None:
+def test_meaning(text: str, *, expected: bool) -> None:
     assert parse_query(text).matches(BERLIN) is expected
 
 

@@ -329,7 +329,7 @@ def test_stopping_needs_nobody_and_a_token_is_no_person(strict: RolloutServer) -
     desk.start("r1", ADA)
     # A stop needs nobody, and takes the question back.
     assert desk.abort("r1", BOB).pending is None
-    with pytest.raises(RolloutApprovalError, match="to ask for this, found the token"):
+    with pytest.raises(RemoteError, match="found the token's name admin"):
         strict.run("rollout", "create", "--model", "sample")
 
 
