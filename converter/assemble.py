@@ -51,6 +51,7 @@ def assemble_parts(work: Work) -> pack.Parts:
             inputs.rule,
             inputs.features,
             _output_reference(inputs, assessment),
+            request.categorical,
         ),
         golden=assessment.goldens.of(assessment.decision.packed),
         lineage=_lineage(request, inputs, assessment),

@@ -135,11 +135,16 @@ def _moments(one: FeatureReference) -> str:
 
 
 def _feature(one: FeatureReference, other: FeatureReference) -> str:
-    if not np.array_equal(one.edges, other.edges):
+    if _bins(one) != _bins(other):
         return ", other bins"
     if np.array_equal(one.counts, other.counts):
         return ""
     return f", Jensen-Shannon distance {_distance(one.counts, other.counts):.3f}"
+
+
+def _bins(one: FeatureReference) -> tuple[list[float], list[float]]:
+    named = one.categories
+    return one.edges.tolist(), [] if named is None else named.tolist()
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> float:

@@ -8,22 +8,25 @@ grid's cells, and its moments have an 11-bit mantissa.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.calibrate import snap_outward
-from converter.data.dataset import Dataset
+from converter.data.dataset import Dataset, Rows
 from converter.data.rule import FrameRule
+from converter.errors import ConvertUsageError
 from converter.outputs import triads
 from converter.tensors import Float32, Int64
 from converter.variances import UnitVariances, unit_variances
-from edge_contract.binning import BinTable, equal_mass_edges
+from edge_contract.binning import BINS, BinTable, equal_mass_edges
 from edge_contract.profile import (
     CONFIDENCE_BINS,
     MARGIN_BINS,
+    MAX_CONFUSED,
     MAX_VALUES,
     FeatureReference,
     OutputReference,
@@ -43,16 +46,31 @@ def build_reference(
     rule: FrameRule,
     features: tuple[str, ...],
     outputs: OutputReference | ValueReference,
+    categorical: Collection[str] = (),
 ) -> ReferenceProfile:
     """Return the reference profile of calibration rows and reference outputs.
 
     Rows are streamed: edges come from up to 65,536 of them, evenly spaced, counts and
-    moments from all, variances between units from the first 64 MiB.
+    moments from all, variances between units and repeats from the first 64 MiB.
+
+    Args:
+        data: Calibration data.
+        rule: How frames are cut, and what is observed of them.
+        features: Names of the observed features.
+        outputs: The outputs' part.
+        categorical: The features whose values are names, not quantities.
+
+    Raises:
+        ConvertUsageError: A name is no feature, or what is observed is computed.
     """
     is_exact = rule.observe in {"vector", "series"}
-    columns = _summarise(data.row_blocks, is_exact=is_exact)
+    _check_categorical(categorical, features, is_exact=is_exact)
+    named = tuple(index for index, one in enumerate(features) if one in categorical)
+    columns = _summarise(data.row_blocks, is_exact=is_exact, categorical=named)
     held = data.rows()
-    table = BinTable([one.edges for one in columns])
+    table = _table(columns)
+    if is_exact:
+        columns = with_repeats(columns, held)
     variances = unit_variances(held, table, rule)
     return ReferenceProfile(
         kind=rule.observe,
@@ -77,21 +95,49 @@ class _Column:
     sd: float
     low: float
     high: float
+    categories: Float32 | None = field(default=None, kw_only=True)
+    repeat_ppm: int | None = field(default=None, kw_only=True)
+    longest_run: int = field(default=0, kw_only=True)
+
+
+def _check_categorical(
+    categorical: Collection[str], features: tuple[str, ...], *, is_exact: bool
+) -> None:
+    unknown = sorted(set(categorical) - set(features))
+    if unknown or (categorical and not is_exact):
+        known = (
+            ", ".join(features) if is_exact else "none: what is observed is computed"
+        )
+        msg = f"--categorical: expected features ({known}), found {sorted(categorical)}"
+        raise ConvertUsageError(msg, next_step="name features of vectors or series")
+
+
+def _table(columns: list[_Column]) -> BinTable:
+    return BinTable([one.edges for one in columns], [one.categories for one in columns])
 
 
 def _summarise(
-    blocks: Callable[[], Iterable[Float32]], *, is_exact: bool
+    blocks: Callable[[], Iterable[Float32]],
+    *,
+    is_exact: bool,
+    categorical: tuple[int, ...] = (),
 ) -> list[_Column]:
     """Return what passes over blocks (float32 [n, F]) leave of each column.
 
     Args:
         blocks: Gives the blocks, as often as asked.
         is_exact: Whether values are the same on every machine to the last bit.
+        categorical: The columns whose values are names.
     """
     sampled = _sample(blocks)
     find = equal_mass_edges if is_exact else _gridded_edges
-    edges = [find(column) for column in sampled.T]
-    table = BinTable(edges)
+    nothing = np.zeros(0, dtype=np.float32)
+    edges, categories = [], []
+    for index, column in enumerate(sampled.T):
+        is_named = index in categorical
+        edges.append(nothing if is_named else find(column))
+        categories.append(most_frequent(column) if is_named else None)
+    table = BinTable(edges, categories)
     counts = np.zeros(table.size, dtype=np.int64)
     total, mean, squares = 0, np.zeros(len(edges)), np.zeros(len(edges))
     low, high = np.full(len(edges), np.inf), np.full(len(edges), -np.inf)
@@ -117,8 +163,44 @@ def _summarise(
             numbers = [
                 snap_outward(one, up=up) for one, up in zip(numbers, ups, strict=True)
             ]
-        found.append(_Column(edges[index], own, *numbers))
+        column = _Column(edges[index], own, *numbers)
+        found.append(replace(column, categories=categories[index]))
     return found
+
+
+def most_frequent(values: Float32, most: int = BINS - 1) -> Float32:
+    """Return the ``most`` frequent of ``values`` (float32 [n]), increasing.
+
+    >>> most_frequent(np.array([7, 3, 3, 5, 7, 3], np.float32), 2).tolist()
+    [3.0, 7.0]
+    """
+    found, counts = np.unique(values, return_counts=True)
+    ranked = np.lexsort((found, -counts))[:most]
+    kept: Float32 = np.sort(found[ranked]).astype(np.float32)
+    return kept
+
+
+def with_repeats(columns: list[_Column], rows: Rows) -> list[_Column]:
+    """Return ``columns`` telling how often a value repeats the one before it."""
+    values, recording = rows.values, rows.recording
+    repeats = values[1:] == values[:-1]
+    if recording is not None:
+        repeats &= (recording[1:] == recording[:-1])[:, np.newaxis]
+    total = max(len(repeats), 1)
+    return [
+        replace(
+            one,
+            repeat_ppm=int(repeats[:, index].sum()) * 1_000_000 // total,
+            longest_run=_longest_run(repeats[:, index]),
+        )
+        for index, one in enumerate(columns)
+    ]
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> int:
+    """Return how many True follow each other at most."""
+    breaks = np.flatnonzero(np.concatenate(([True], ~flags, [True])))
+    return int(np.diff(breaks).max(initial=1)) - 1
 
 
 def _gridded_edges(values: Float32) -> Float32:
@@ -186,6 +268,9 @@ def _feature(
         location_between=float(variances.location_between[index]),
         scale_within=float(variances.scale_within[index]),
         scale_between=float(variances.scale_between[index]),
+        categories=column.categories,
+        repeat_ppm=column.repeat_ppm,
+        longest_run=column.longest_run,
     )
 
 
@@ -209,16 +294,31 @@ def build_outputs(
         margin_edges=_edges(margin, MARGIN_BINS),
         margin_counts=np.zeros(MARGIN_BINS, dtype=np.int64),
     )
-    correct = draft.confidence_correct
+    correct, confusion = draft.confidence_correct, None
     if truth is not None:
         correct = _counted(draft, probabilities[winners == truth])[0]
+        confusion = confuse(winners, truth, len(labels))
     confidences, margins = _counted(draft, probabilities)
     return replace(
         draft,
         confidence_counts=confidences,
         confidence_correct=correct,
         margin_counts=margins,
+        confusion=confusion,
     )
+
+
+def confuse(winners: Int64, truth: Int64, labels: int) -> Int64 | None:
+    """Return the confusion matrix; None for more classes than a profile holds.
+
+    >>> confuse(np.array([0, 1, 1]), np.array([0, 0, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    if labels > MAX_CONFUSED:
+        return None
+    known = (truth >= 0) & (truth < labels)
+    places = truth[known] * labels + winners[known]
+    return np.bincount(places, minlength=labels**2).reshape(labels, labels)
 
 
 def _counted(draft: OutputReference, probabilities: Float32) -> tuple[Int64, Int64]:

@@ -39,6 +39,7 @@ class BuildRequest:
             scale of audio; None infers it from the steps.
         labels: Names of the classes.
         features: Names of the observed features.
+        categorical: Those of them whose values are names, not quantities.
         name: The model's name; the file's stem when None.
         sign_key: An Ed25519 private key in PEM.
         trust_pickle: Read a model file that can run any code.
@@ -65,6 +66,7 @@ class BuildRequest:
     value_range: tuple[float, float] | None = None
     labels: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
     name: str | None = None
     sign_key: Path | None = None
     trust_pickle: bool = False

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Equal-mass bins: edges from reference values, counts of new ones, contrasts.
 
-Owns docs/spec/windows.md, section "Bins": a value ``v`` falls into bin
-``searchsorted(edges, v, side="right")`` in float32. Converter, agent and fleet call
-this one implementation. It keeps no state; see ``window`` for sums over time.
+Owns docs/spec/windows.md, WIN-2: a value ``v`` falls into bin
+``searchsorted(edges, v, side="right")`` in float32; a category into its own, every
+other value into the last. Converter, agent and fleet call this one implementation. It
+keeps no state; see ``window`` for sums over time.
 
 Location and scale *contrasts* read a histogram as if it were a sample: each bin counts
 as the normal score of its middle in the reference. Both are in reference standard
@@ -47,15 +48,28 @@ class BinTable:
 
     Args:
         edges: One strictly increasing float32 array a feature, at most 15 long each.
+        categories: One a feature: the values that have a bin, strictly increasing, or
+            None where edges tell; no feature has both.
 
     >>> table = BinTable([np.array([0, 1], np.float32), np.array([5], np.float32)])
     >>> table.count(np.array([[0.5, 9], [2, np.nan]], np.float32)).tolist()
     [0, 1, 1, 0, 1]
     """
 
-    def __init__(self, edges: Sequence[Float32]) -> None:
+    def __init__(
+        self,
+        edges: Sequence[Float32],
+        categories: Sequence[Float32 | None] | None = None,
+    ) -> None:
         self._edges = [np.ascontiguousarray(one, dtype=np.float32) for one in edges]
+        self._categories = {
+            feature: np.ascontiguousarray(one, dtype=np.float32)
+            for feature, one in enumerate(categories or ())
+            if one is not None
+        }
         widths = np.array([len(one) + 1 for one in self._edges], dtype=np.int64)
+        for feature, values in self._categories.items():
+            widths[feature] = len(values) + 1
         self.offsets: Int64 = np.concatenate(([0], np.cumsum(widths)))
         self.size = int(self.offsets[-1])
 
@@ -70,6 +84,10 @@ class BinTable:
         indices = np.empty(columns.shape, dtype=np.intp)
         for feature, edges in enumerate(self._edges):
             indices[feature] = edges.searchsorted(columns[feature], side="right")
+        for feature, values in self._categories.items():
+            places = values.searchsorted(columns[feature])
+            is_known = values[np.minimum(places, len(values) - 1)] == columns[feature]
+            indices[feature] = np.where(is_known, places, len(values))
         indices += self.offsets[:-1, np.newaxis]
         finite = np.isfinite(columns)
         flat = indices.ravel() if finite.all() else indices[finite]

@@ -7,7 +7,7 @@ it. It decides nothing; see ``fleet.drift``.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
@@ -15,8 +15,9 @@ import numpy as np
 
 from edge_contract.binning import BINS, BinTable, Float32, Float64, Int64
 from edge_contract.canonical import decode_cbor, encode_cbor
-from edge_contract.errors import CanonicalError, ProfileError
+from edge_contract.errors import CanonicalError, ProfileError, WindowError
 from edge_contract.quality import EMBEDDING_FEATURES, project
+from edge_contract.varint import decode_counts, encode_counts
 
 ProfileKind = Literal["vector", "series", "image", "audio", "embedding"]
 CONFIDENCE_BINS: Final = 16
@@ -24,10 +25,15 @@ MARGIN_BINS: Final = 8
 MAX_PROFILE_BYTES: Final = 256 * 1024
 MAX_FEATURES: Final = 1024
 MAX_LABELS: Final = 1024
+MAX_CONFUSED: Final = 50
 MAX_VALUES: Final = 16
 MAX_WIDTH: Final = 2**22
 REF_ID_BYTES: Final = 8
 _FORMAT: Final = 1
+_NUMBERS: Final = (
+    *("mean", "sd", "low", "high"),
+    *("location_within", "location_between", "scale_within", "scale_between"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,11 @@ class FeatureReference:
     ``location_within`` and ``scale_within`` are the variances of the contrasts of
     ``binning`` between units of ``unit_rows`` rows of one group (recording);
     ``location_between`` and ``scale_between`` are those between groups.
+
+    A category has no edges but ``categories``, its values that have a bin; all others
+    share the last one. Of consecutive calibration rows of one recording,
+    ``repeat_ppm`` parts in a million repeated the value before, in at most
+    ``longest_run`` rows on end; None where nobody looked.
     """
 
     name: str
@@ -52,6 +63,15 @@ class FeatureReference:
     location_between: float
     scale_within: float
     scale_between: float
+    categories: Float32 | None = field(default=None, kw_only=True)
+    repeat_ppm: int | None = field(default=None, kw_only=True)
+    longest_run: int = field(default=0, kw_only=True)
+
+    @property
+    def bins(self) -> int:
+        """How many bins it has."""
+        parts = self.edges if self.categories is None else self.categories
+        return len(parts) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +79,8 @@ class OutputReference:
     """The reference of a classifier's outputs.
 
     ``confidence_correct`` counts, for each confidence bin, the reference outputs that
-    were right; all zero when the reference had no labels.
+    were right; all zero when the reference had no labels. ``confusion`` (int64 [K, K],
+    row the truth, column the prediction) is there with labels and up to 50 classes.
     """
 
     labels: tuple[str, ...]
@@ -69,6 +90,7 @@ class OutputReference:
     confidence_correct: Int64
     margin_edges: Float32
     margin_counts: Int64
+    confusion: Int64 | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +225,10 @@ class ReferenceProfile:
     @cached_property
     def bin_table(self) -> BinTable:
         """The table that counts rows."""
-        return BinTable([one.edges for one in self.features])
+        return BinTable(
+            [one.edges for one in self.features],
+            [one.categories for one in self.features],
+        )
 
     @cached_property
     def layout(self) -> Layout:
@@ -245,7 +270,10 @@ class ReferenceProfile:
             raise ProfileError(msg) from error
         try:
             profile = _from_wire(wire)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (
+            *(AttributeError, LookupError, TypeError, ValueError),
+            WindowError,
+        ) as error:
             msg = f"reference profile: malformed: {type(error).__name__}: {error}"
             raise ProfileError(msg) from error
         _check(profile)
@@ -267,19 +295,24 @@ def _to_wire(profile: ReferenceProfile) -> dict[int, Any]:
 
 
 def _feature_to_wire(one: FeatureReference) -> dict[int, Any]:
-    return {
+    wire: dict[int, Any] = {
         1: one.name,
         2: _pack(one.edges),
         3: [int(count) for count in one.counts],
         4: one.missing,
         5: _pack(np.array(_numbers(one), dtype=np.float64)),
     }
+    if one.categories is not None:
+        wire[6] = _pack(one.categories)
+    if one.repeat_ppm is not None:
+        wire[7] = [one.repeat_ppm, one.longest_run]
+    return wire
 
 
 def _outputs_to_wire(outputs: OutputReference | ValueReference) -> dict[int, Any]:
     if isinstance(outputs, ValueReference):
         return {1: outputs.width, 2: [_feature_to_wire(one) for one in outputs.values]}
-    return {
+    wire = {
         1: list(outputs.labels),
         2: [int(count) for count in outputs.class_counts],
         3: _pack(outputs.confidence_edges),
@@ -288,19 +321,13 @@ def _outputs_to_wire(outputs: OutputReference | ValueReference) -> dict[int, Any
         6: _pack(outputs.margin_edges),
         7: [int(count) for count in outputs.margin_counts],
     }
+    if outputs.confusion is not None:
+        wire[8] = encode_counts(outputs.confusion.ravel())
+    return wire
 
 
 def _numbers(one: FeatureReference) -> list[float]:
-    return [
-        one.mean,
-        one.sd,
-        one.low,
-        one.high,
-        one.location_within,
-        one.location_between,
-        one.scale_within,
-        one.scale_between,
-    ]
+    return [getattr(one, name) for name in _NUMBERS]
 
 
 def _from_wire(wire: Any) -> ReferenceProfile:
@@ -328,15 +355,24 @@ def _outputs_from_wire(wire: Any) -> OutputReference | ValueReference:
         values = tuple(_feature_from_wire(one) for one in wire[8][2])
         return ValueReference(values, _count(wire[8][1]))
     outputs = wire[4]
+    labels = tuple(_text(one) for one in outputs[1])
     return OutputReference(
-        labels=tuple(_text(one) for one in outputs[1]),
+        labels=labels,
         class_counts=_counts(outputs[2]),
         confidence_edges=_unpack(outputs[3]),
         confidence_counts=_counts(outputs[4]),
         confidence_correct=_counts(outputs[5]),
         margin_edges=_unpack(outputs[6]),
         margin_counts=_counts(outputs[7]),
+        confusion=_confusion(outputs[8], len(labels)) if 8 in outputs else None,
     )
+
+
+def _confusion(data: bytes, labels: int) -> Int64:
+    if labels > MAX_CONFUSED:
+        msg = f"expected a confusion matrix of up to {MAX_CONFUSED} classes"
+        raise ValueError(msg)
+    return decode_counts(data, labels**2).reshape(labels, labels)
 
 
 def _feature_from_wire(one: Any) -> FeatureReference:
@@ -344,17 +380,16 @@ def _feature_from_wire(one: Any) -> FeatureReference:
     if len(numbers) != 8 or not np.isfinite(numbers).all():
         msg = "expected 8 finite numbers a feature"
         raise ValueError(msg)
-    mean, sd, low, high, *variances = (float(number) for number in numbers)
+    repeat_ppm, longest_run = one.get(7, (None, 0))
     return FeatureReference(
         _text(one[1]),
         _unpack(one[2]),
         _counts(one[3]),
         _count(one[4]),
-        mean,
-        sd,
-        low,
-        high,
-        *variances,
+        *(float(number) for number in numbers),
+        categories=_unpack(one[6]) if 6 in one else None,
+        repeat_ppm=None if repeat_ppm is None else _count(repeat_ppm),
+        longest_run=_count(longest_run),
     )
 
 
@@ -368,14 +403,17 @@ def _check(profile: ReferenceProfile) -> None:
     counted = profile.features
     if isinstance(profile.outputs, ValueReference):
         counted += profile.outputs.values
+        named = any(one.categories is not None for one in profile.outputs.values)
+        problems.append((named, "categories of outputs"))
         problems += _value_problems(profile.outputs)
     else:
         problems += _class_problems(profile.outputs)
     for one in counted:
-        bins = len(one.edges) + 1
         problems += [
-            (bins > BINS or not _increasing(one.edges), f"edges of {one.name!r}"),
-            (len(one.counts) != bins, f"counts of {one.name!r}"),
+            (one.bins > BINS or not _increasing(one.edges), f"edges of {one.name!r}"),
+            (len(one.counts) != one.bins, f"counts of {one.name!r}"),
+            (not _categories_fit(one), f"categories of {one.name!r}"),
+            ((one.repeat_ppm or 0) > 1_000_000, f"repeats of {one.name!r}"),
             (one.counts.sum() < 1, f"counts of {one.name!r}"),
             (one.sd < 0 or one.low > one.high, f"range of {one.name!r}"),
             (min(_numbers(one)[4:]) < 0, f"variances of {one.name!r}"),
@@ -406,6 +444,13 @@ def _value_problems(outputs: ValueReference) -> list[tuple[bool, str]]:
         (not 1 <= width <= MAX_WIDTH, f"outputs of {width} values"),
         (len(outputs.values) != counted, "counted output values"),
     ]
+
+
+def _categories_fit(one: FeatureReference) -> bool:
+    values = one.categories
+    if values is None:
+        return True
+    return len(values) > 0 and not len(one.edges) and _increasing(values)
 
 
 def _edges_fit(edges: Float32, bins: int) -> bool:

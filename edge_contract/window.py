@@ -192,9 +192,12 @@ class StatisticsBuilder:
                 below, above = below & finite, above & finite
             counts[layout.below] = below.sum(axis=0)
             counts[layout.above] = above.sum(axis=0)
-            counts[layout.repeat] = (rows[1:] == rows[:-1]).sum(axis=0)
+            repeats = rows[1:] == rows[:-1]
+            if not complete:  # an infinity equals itself, and is missing
+                repeats = repeats & finite[1:]
+            counts[layout.repeat] = repeats.sum(axis=0)
             if previous is not None:
-                counts[layout.repeat] += rows[0] == previous
+                counts[layout.repeat] += (rows[0] == previous) & finite[0]
         mean, m2 = _moments(rows, finite, valid)
         block = WindowStatistics(self._sum.ref_id, len(rows), 0, 0, counts, mean, m2)
         self._sum = merge(self._sum, block, layout)

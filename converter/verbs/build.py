@@ -47,6 +47,13 @@ def add(verbs: Verbs) -> None:
     names.add_argument("--labels-file", type=Path, metavar="FILE", help="one a line")
     names.add_argument("--features", type=printing.names, default=(), metavar="a,b,c")
     names.add_argument(
+        "--categorical",
+        type=printing.names,
+        default=(),
+        metavar="a,b",
+        help="features whose values are names: up to 15 are counted each, and the rest",
+    )
+    names.add_argument(
         "--sign-key", type=Path, metavar="FILE", help="Ed25519 private key (PEM)"
     )
     add_trust_pickle(names)
@@ -156,6 +163,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         hop=arguments.hop,
         labels=_labels(arguments),
         features=arguments.features,
+        categorical=arguments.categorical,
         name=arguments.name,
         sign_key=arguments.sign_key,
         budget_seconds=arguments.budget,

@@ -246,7 +246,8 @@ def _histogram(yardstick: Yardstick, feature: int, counts: Int64) -> dict[str, A
     """Return a feature's reference and live densities over the same bins.
 
     ``edges`` has one more value than the densities; the ends are the range that the
-    reference rows had, and what lies outside is counted in the end bins.
+    reference rows had, and what lies outside is counted in the end bins. A category has
+    a bin of width one for each of its ``categories``, and one for all others.
     """
     profile = yardstick.profile
     one = profile.features[feature]
@@ -254,10 +255,14 @@ def _histogram(yardstick: Yardstick, feature: int, counts: Int64) -> dict[str, A
     low = min(one.low, float(inner[0])) if len(inner) else one.low
     high = max(one.high, float(inner[-1])) if len(inner) else one.high
     edges = np.concatenate(([low], inner, [high]))
+    named = one.categories
+    if named is not None:
+        edges = np.arange(one.bins + 1, dtype=np.float64)
     widths = np.maximum(np.diff(edges), 1e-9)
     live = counts[profile.layout.bins(feature)]
     return {
         "feature": one.name,
+        "categories": None if named is None else named.tolist(),
         "edges": [float(f"{value:.6g}") for value in edges],
         "reference": _densities(one.counts, widths),
         "live": _densities(live, widths),

@@ -91,6 +91,24 @@ def real_profile() -> ReferenceProfile:
     return replace(reference, kind="image", outputs=values)
 
 
+def full_profile() -> ReferenceProfile:
+    """A category, repeats, and a confusion matrix."""
+    reference = profile()
+    first, second = reference.features
+    category = replace(
+        second,
+        name="mode",
+        categories=np.array([1, 2, 7], np.float32),
+        counts=np.array([9, 8, 3, 1], np.int64),
+        repeat_ppm=250_000,
+        longest_run=6,
+    )
+    outputs = reference.outputs
+    assert isinstance(outputs, OutputReference)
+    outputs = replace(outputs, confusion=np.array([[3, 1], [0, 300]]))
+    return replace(reference, features=(first, category), outputs=outputs)
+
+
 def window_report() -> WindowReport:
     """Three rows with a missing value, and one inference."""
     reference = profile()
@@ -248,6 +266,7 @@ def all_vectors() -> dict[str, bytes]:
         "json": encode_json({"b": ["0.5"], "a": {"é": None}}),
         "profile": profile().encoded,
         "profile-values": real_profile().encoded,
+        "profile-full": full_profile().encoded,
         "golden": golden.encode(),
         "reference-linear": reference_linear().encode(),
         "reference-trees": reference_trees().encode(),

@@ -11,6 +11,7 @@ RULES = {
     "envelope": "envelope",
     "profile": "profile",
     "profile-values": "profile",
+    "profile-full": "profile",
     "golden": "golden",
     "reference-linear": "reference-model",
     "reference-trees": "reference-model",

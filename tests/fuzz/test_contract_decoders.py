@@ -39,6 +39,7 @@ from edge_contract.update_policy import UpdatePolicy, parse_policy
 from edge_contract.window_report import WindowReport
 from tests.conformance.samples import (
     evidence_report,
+    full_profile,
     private_report,
     reference_linear,
     reference_trees,
@@ -100,6 +101,7 @@ SEEDS = [
     encode_cbor({1: b"12345678"}),
     reference_linear().encode(),
     reference_trees().encode(),
+    full_profile().encoded,
     evidence_report().encode(),
     private_report().encode(),
 ]

@@ -6,6 +6,7 @@ import pytest
 
 from converter.data.dataset import open_dataset
 from converter.data.rule import FrameRule
+from converter.errors import ConvertUsageError
 from converter.reference import build_outputs, build_reference, build_values
 from converter.tensors import TensorSpec
 from edge_contract.binning import BinTable
@@ -51,6 +52,58 @@ def test_the_reference_counts_what_a_device_would_count(tmp_path: Path) -> None:
     assert (found.confidence_correct <= found.confidence_counts).all()
     assert profile.triads == ((0, 1, 2),)
     assert ReferenceProfile.decode(profile.encoded).encoded == profile.encoded
+
+
+def test_the_confusion_matrix_and_repeats_are_those_of_the_data(
+    tmp_path: Path,
+) -> None:
+    arrays = rows()
+    x = arrays["x"]
+    x[:, 0] = np.repeat(np.arange(len(x) // 4), 4)[: len(x)]  # runs of 3 repeats
+    data = open_dataset(str(save(tmp_path / "d.npz", **arrays)), RULE)
+    outputs = probabilities(320)
+    truth = np.random.default_rng(2).integers(0, 3, 320)
+    profile = build_reference(
+        data, RULE, LABELS, build_outputs(CLASSES, outputs, truth)
+    )
+
+    found = ReferenceProfile.decode(profile.encoded)
+    assert isinstance(found.outputs, OutputReference)
+    confusion = found.outputs.confusion
+    assert confusion is not None
+    assert confusion.sum() == 320
+    assert confusion.trace() == (outputs.argmax(axis=1) == truth).sum()
+    assert confusion.sum(axis=0).tolist() == found.outputs.class_counts.tolist()
+    first, second = found.features[:2]
+    assert first.repeat_ppm == pytest.approx(750_000, rel=0.02)
+    assert first.longest_run == 3
+    assert (second.repeat_ppm, second.longest_run) == (0, 0)
+
+
+def test_a_category_has_a_bin_for_each_frequent_value(tmp_path: Path) -> None:
+    arrays = rows()
+    modes = np.random.default_rng(5).integers(0, 20, len(arrays["x"]))
+    arrays["x"][:, 1] = np.minimum(modes, 17)  # 17 is the most frequent
+    data = open_dataset(str(save(tmp_path / "d.npz", **arrays)), RULE)
+    outputs = build_outputs(CLASSES, probabilities(50), None)
+
+    profile = build_reference(data, RULE, LABELS, outputs, (LABELS[1],))
+
+    one = ReferenceProfile.decode(profile.encoded).features[1]
+    assert one.categories is not None
+    assert (one.bins, len(one.edges), len(one.categories)) == (16, 0, 15)
+    assert 17 in one.categories
+    kept = np.isin(arrays["x"][:, 1], one.categories)
+    assert one.counts[-1] == (~kept).sum() > 0
+    assert outputs.confusion is None
+
+
+def test_only_observed_features_are_categories(tmp_path: Path) -> None:
+    data = open_dataset(str(save(tmp_path / "d.npz", **rows())), RULE)
+    outputs = build_outputs(CLASSES, probabilities(50), None)
+
+    with pytest.raises(ConvertUsageError, match="nowhere"):
+        build_reference(data, RULE, LABELS, outputs, ("nowhere",))
 
 
 def test_without_labels_nothing_counts_as_right() -> None:

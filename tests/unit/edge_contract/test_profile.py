@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_contract.binning import (
     BinTable,
@@ -11,7 +15,9 @@ from edge_contract.binning import (
 )
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import ProfileError
-from edge_contract.profile import ReferenceProfile
+from edge_contract.profile import OutputReference, ReferenceProfile
+from edge_contract.window import StatisticsBuilder, check_statistics
+from tests.conformance.samples import full_profile
 from tests.support.contract_samples import make_profile
 
 
@@ -63,6 +69,13 @@ def test_the_layout_covers_the_vector_without_gap_or_overlap() -> None:
         ((6,), -1),
         ((7,), [[0, 1, 3]]),
         ((7,), [[0, 1]]),
+        ((3, 0, 6), np.array([1, 2], "<f4").tobytes()),
+        ((3, 0, 6), b""),
+        ((3, 0, 7), [1]),
+        ((3, 0, 7), [-1, 0]),
+        ((3, 0, 7), [1_000_001, 0]),
+        ((4, 8), b"\x01\x02"),
+        ((4, 8), [[1]]),
     ],
 )
 def test_inconsistent_profiles_are_refused(
@@ -114,3 +127,66 @@ def test_contrasts_read_shift_and_spread_in_reference_sd() -> None:
     assert scale_contrast(moved, scores) == pytest.approx(0.0, abs=0.12)
     assert location_contrast(wider, scores) == pytest.approx(0.0, abs=0.02)
     assert scale_contrast(wider, scores) > 0.4
+
+
+def categorical(values: list[float], counts: list[int]) -> ReferenceProfile:
+    profile = make_profile()
+    mode = replace(
+        profile.features[0],
+        edges=np.zeros(0, dtype=np.float32),
+        categories=np.array(values, dtype=np.float32),
+        counts=np.array(counts, dtype=np.int64),
+    )
+    return replace(profile, features=(mode, *profile.features[1:]))
+
+
+@given(st.lists(st.sampled_from([-3.0, 0.0, 1.0, 2.5, 9.0, np.nan, np.inf])))
+def test_a_category_counts_its_values_others_and_missing_ones(
+    found: list[float],
+) -> None:
+    profile = ReferenceProfile.decode(categorical([0, 1, 9], [5, 5, 5, 0]).encoded)
+    rows = np.zeros((len(found), 3), dtype=np.float32)
+    rows[:, 0] = found
+    builder = StatisticsBuilder(profile)
+    builder.add_rows(rows)
+
+    counts, layout = builder.statistics.counts, profile.layout
+    others = len([one for one in found if one in {-3.0, 2.5}])
+    expected = [found.count(0.0), found.count(1.0), found.count(9.0), others]
+    assert counts[layout.bins(0)].tolist() == expected
+    assert counts[layout.missing][0] == len(found) - sum(expected)
+    check_statistics(builder.statistics, profile)
+
+
+def test_a_full_profile_survives_its_bytes() -> None:
+    profile = full_profile()
+
+    again = ReferenceProfile.decode(profile.encoded)
+
+    mode, outputs = again.features[1], again.outputs
+    assert mode.categories is not None
+    assert mode.categories.tolist() == [1, 2, 7]
+    assert (mode.repeat_ppm, mode.longest_run, mode.bins) == (250_000, 6, 4)
+    assert isinstance(outputs, OutputReference)
+    assert outputs.confusion is not None
+    assert outputs.confusion.tolist() == [[3, 1], [0, 300]]
+    assert again.encoded == profile.encoded
+
+
+def test_what_an_old_profile_does_not_tell_takes_no_byte() -> None:
+    wire = decode_cbor(make_profile().encoded, max_bytes=10_000)
+
+    assert set(wire[3][0]) == {1, 2, 3, 4, 5}
+    assert set(wire[4]) == {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_ten_features_with_all_that_is_told_fit_in_four_kilobytes() -> None:
+    profile = make_profile(10, 7)
+    features = tuple(
+        replace(one, repeat_ppm=999_999, longest_run=70_000) for one in profile.features
+    )
+    confusion = np.full((7, 7), 100_000, dtype=np.int64)
+    assert isinstance(profile.outputs, OutputReference)
+    outputs = replace(profile.outputs, confusion=confusion)
+
+    assert len(replace(profile, features=features, outputs=outputs).encoded) <= 4096

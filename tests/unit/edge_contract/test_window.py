@@ -53,6 +53,16 @@ def test_bins_missing_range_and_repeats_are_counted() -> None:
     check_statistics(statistics, PROFILE)
 
 
+def test_an_infinity_that_repeats_is_missing_and_no_repeat() -> None:
+    rows = np.array([[np.inf, 1.0, np.nan]] * 3)
+
+    statistics = count_rows(rows, previous=rows[0].astype(np.float32))
+
+    assert statistics.counts[LAYOUT.missing].tolist() == [3, 0, 3]
+    assert statistics.counts[LAYOUT.repeat].tolist() == [0, 3, 0]
+    check_statistics(statistics, PROFILE)
+
+
 def test_outputs_count_class_confidence_margin_and_failures() -> None:
     builder = StatisticsBuilder(PROFILE)
 
