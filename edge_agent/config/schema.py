@@ -45,6 +45,7 @@ class SlotConfig:
         device_profile: Which variant of a bundle to take; ``auto`` looks at the CPU.
         memory: What a model may take when it is probed before it serves.
         source: Where rows come from; None: only the local service asks.
+        rows_per_second: What the source should bring; None: nobody promises.
         sinks: Where results go.
         shadow: A model beside it.
     """
@@ -55,6 +56,7 @@ class SlotConfig:
     device_profile: str = "auto"
     memory: Size = bounded(Size(512 * _MIB), 64 * _MIB, 2**40)
     source: SourceConfig | None = None
+    rows_per_second: float | None = bounded(None, 0.0001, 10_000_000)
     sinks: tuple[SinkConfig, ...] = ()
     shadow: ShadowConfig | None = None
 

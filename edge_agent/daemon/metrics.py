@@ -73,6 +73,7 @@ def format_metrics(status: Mapping[str, Any]) -> str:
     lines += _section(_AGENT, {"": status})
     lines += _section(_SLOT, slots)
     lines += _histogram(slots)
+    lines += _faults(slots)
     shadows = {name: one["shadow"] for name, one in slots.items() if one.get("shadow")}
     lines += _section(_SHADOW, shadows)
     return "\n".join(lines) + "\n"
@@ -114,6 +115,21 @@ def _histogram(slots: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(_sample("latency_seconds_sum", labels, seconds))
         lines.append(_sample("latency_seconds_count", labels, total))
     return lines if name else []
+
+
+def _faults(slots: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return one line a fault that is open."""
+    lines = [
+        _sample(
+            "sensor_fault",
+            {"slot": name, "feature": one["feature"], "rule": one["rule"]},
+            1,
+        )
+        for name, slot in slots.items()
+        for one in slot.get("sensor_faults", ())
+    ]
+    head = _family("sensor_fault", "gauge", "A sensor that is at fault.")
+    return [*head, *lines] if lines else []
 
 
 def _describe_model(name: str, slot: Mapping[str, Any]) -> dict[str, str]:

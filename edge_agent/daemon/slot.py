@@ -21,6 +21,7 @@ from edge_agent.daemon.loading import Loader, LoadRules
 from edge_agent.daemon.local import LocalRules, LocalUpdates
 from edge_agent.daemon.releases import ReleaseWorker
 from edge_agent.daemon.reports import Reporter
+from edge_agent.daemon.sensors import Sensors, promised_rate
 from edge_agent.daemon.stall import Pulse
 from edge_agent.daemon.wiring import account_of, open_sink, open_source
 from edge_agent.errors import SinkError
@@ -99,6 +100,13 @@ class ModelSlot:
             Periods(config.statistics.window.us, config.statistics.checkpoint.us),
             house.gauges,
             config.privacy.epsilon_millionths,
+        )
+        self.sensors = Sensors(
+            name,
+            self._folder,
+            lambda: self.keeper.seen,
+            promised_rate(told),
+            house.reporter,
         )
         self._sink = open_sink(told)
         stack.callback(self._close_sink)
@@ -230,6 +238,7 @@ class ModelSlot:
             "source": account_of(self._source),
             "sinks": account_of(self._sink),
             "shadow": shadow,
+            "sensor_faults": self.sensors.faults,
         }
 
     def _infer(self) -> None:

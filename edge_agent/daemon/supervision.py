@@ -97,6 +97,8 @@ class Supervisor:
                 self._complain(error)
             now_us = self._clock.monotonic_us()
             self._watch(now_us)
+            for slot in self._slots.values():
+                slot.sensors.look(now_us)
             if now_us >= self._shadows_us:
                 self._shadows_us = now_us + SHADOW_US
                 self._report_shadows()

@@ -18,6 +18,7 @@ import numpy as np
 
 from edge_agent.flow import Float32, Int64
 from edge_agent.stats.ring import Block
+from edge_agent.stats.rules import Seen
 from edge_contract.operations import Operations, count_latencies, merge_operations
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
@@ -86,6 +87,9 @@ class Accumulator:
         self._start_us = self._stop_us = 0
         self._current_us = 0  # the aligned window that is being counted
         self._previous: OrderedDict[str, Float32] = OrderedDict()
+        # What closed windows held, less what the open one held at the start.
+        self._closed_rows = 0
+        self._closed_counters = _counters(WindowStatistics.empty(profile), profile)
 
     @property
     def open_window(self) -> Window | None:
@@ -104,6 +108,16 @@ class Accumulator:
     def end_us(self) -> int | None:
         """The event time that closes the open window; None when none is open."""
         return None if self._builder is None else self._current_us + self._window_us
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen since this run began."""
+        rows, counters = self._closed_rows, self._closed_counters
+        if self._builder is not None:
+            statistics = self._builder.statistics
+            rows += statistics.rows
+            counters = counters + _counters(statistics, self._profile)
+        return Seen(self._profile, rows, *counters)
 
     @property
     def is_tellable(self) -> bool:
@@ -132,6 +146,7 @@ class Accumulator:
             self._current_us = self._stop_us - self._window_us
             self._builder = StatisticsBuilder(self._profile, window.statistics)
             self._operations = window.operations
+            self._pass_over(window.statistics, -1)
         return bool(fits)
 
     def add(self, block: Block) -> None:
@@ -162,7 +177,14 @@ class Accumulator:
         window = self.open_window
         self._builder = None
         if window is not None:
+            self._pass_over(window.statistics, 1)
             self._on_close(window)
+
+    def _pass_over(self, statistics: WindowStatistics, sign: int) -> None:
+        self._closed_rows += sign * statistics.rows
+        self._closed_counters = self._closed_counters + sign * _counters(
+            statistics, self._profile
+        )
 
     def _open(self, start_us: int) -> None:
         self._current_us = start_us
@@ -197,6 +219,13 @@ class Accumulator:
             self._builder.add_outputs(block.outputs[first:last])
             latency = count_latencies(block.latencies_ns[first:last])
             self._operations = merge_operations(self._operations, Operations(latency))
+
+
+def _counters(statistics: WindowStatistics, profile: ReferenceProfile) -> Int64:
+    """Return missing, outside of the range, and repeated: int64 [3, F]."""
+    counts, layout = statistics.counts, profile.layout
+    outside = counts[layout.below] + counts[layout.above]
+    return np.stack((counts[layout.missing], outside, counts[layout.repeat]))
 
 
 def with_lost(window: Window, lost: int) -> Window:

@@ -33,6 +33,7 @@ from edge_agent.stats.closing import ClosedWindow, is_tellable
 from edge_agent.stats.meter import Meter
 from edge_agent.stats.noise import LEAST_INFERENCES, Noise
 from edge_agent.stats.ring import MAX_SLOTS, Ring, Slot
+from edge_agent.stats.rules import Seen
 from edge_contract.messages import UpMessage
 from edge_contract.operations import Operations
 from edge_contract.profile import Layout, ReferenceProfile
@@ -161,6 +162,12 @@ class StatisticsKeeper:
         """Inferences that no closed window accounts for yet."""
         with self._lock:
             return self._produced - self._closed_total
+
+    @property
+    def seen(self) -> Seen | None:
+        """What the release that serves has seen; None while none does."""
+        with self._lock:
+            return None if self._lane is None else self._lane.accumulator.seen
 
     @property
     def latency(self) -> tuple[Int64, int]:

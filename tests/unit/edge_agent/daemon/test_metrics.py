@@ -121,3 +121,13 @@ def test_a_model_that_has_answered_nothing_yet_has_no_quantiles() -> None:
     fresh = slot("ab" * 32, model="toy", latency_us=None)
 
     assert summarise(status(main=fresh), {}) == "main: toy@abab 0/s queue=4"
+
+
+def test_a_sensor_at_fault_is_a_line_of_its_own() -> None:
+    fault = {"feature": "ax", "rule": "stuck", "share_ppm": 1_000_000, "rows": 640}
+
+    text = format_metrics(status(main=slot("ab" * 32, sensor_faults=[fault])))
+
+    expected = 'edge_agent_sensor_fault{slot="main",feature="ax",rule="stuck"} 1'
+    assert text.splitlines()[-1] == expected
+    assert "sensor_fault" not in format_metrics(status(main=slot("ab" * 32)))
