@@ -2,7 +2,7 @@
 """The topic grammar: the only place that knows where the slashes are.
 
 Owns docs/spec/topics.md: ``edge/1/{fleet}/{device}/up|down/{kind}``, ``…/state`` and
-``edge/1/{fleet}/announce``. It does not know what a message holds.
+``edge/1/{fleet}/announce|verdict|alert``. It does not know what a message holds.
 """
 
 import re
@@ -14,11 +14,12 @@ from edge_contract.errors import TopicError
 ROOT: Final = "edge/1"
 UP_KINDS: Final = ("birth", "window", "event", "update", "reply")
 DOWN_KINDS: Final = ("ack", "want", "cmd")
-Direction = Literal["up", "down", "state", "announce"]
+Direction = Literal["up", "down", "state", "announce", "verdict", "alert"]
+_FLEET_DIRECTIONS: Final[tuple[Direction, ...]] = ("announce", "verdict", "alert")
 
 _FLEET_ID = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 _DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_ANNOUNCE_LEVELS = 4
+_FLEET_LEVELS = 4
 _STATE_LEVELS = 5
 _KIND_LEVELS = 6
 
@@ -72,6 +73,16 @@ def announce_topic(fleet: str) -> str:
     return f"{ROOT}/{check_fleet_id(fleet)}/announce"
 
 
+def verdict_topic(fleet: str) -> str:
+    """Return the topic that tells people's systems of drift verdicts."""
+    return f"{ROOT}/{check_fleet_id(fleet)}/verdict"
+
+
+def alert_topic(fleet: str) -> str:
+    """Return the topic that tells people's systems of alerts."""
+    return f"{ROOT}/{check_fleet_id(fleet)}/alert"
+
+
 def up_filter() -> str:
     """Return the filter for all up messages of all devices."""
     return f"{ROOT}/+/+/up/+"
@@ -98,13 +109,15 @@ def parse_topic(topic: str) -> Topic:
     """
     levels = topic.split("/")
     if levels[:2] != ROOT.split("/") or not (
-        _ANNOUNCE_LEVELS <= len(levels) <= _KIND_LEVELS
+        _FLEET_LEVELS <= len(levels) <= _KIND_LEVELS
     ):
         msg = f"topic: expected {ROOT}/…, found {topic[:120]!r}"
         raise TopicError(msg)
     fleet = check_fleet_id(levels[2])
-    if len(levels) == _ANNOUNCE_LEVELS and levels[3] == "announce":
-        return Topic(fleet, None, "announce", None)
+    if len(levels) == _FLEET_LEVELS:
+        for direction in _FLEET_DIRECTIONS:
+            if levels[3] == direction:
+                return Topic(fleet, None, direction, None)
     device = check_device_id(levels[3])
     if len(levels) == _STATE_LEVELS and levels[4] == "state":
         return Topic(fleet, device, "state", None)

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from edge_contract.errors import EdgeError
+from fleet.alerts import feature as alerts_feature
 from fleet.api.factory import make_application
 from fleet.auth.keyring import KeyRing
 from fleet.auth.tokens import TokenBook
@@ -77,6 +78,7 @@ def compose(parts: Parts) -> list[Feature]:
         registry_feature.build(services, registry),
         rollout_feature.build(services, registry.publish_desired, registry.offers),
         drift_feature.build(services),
+        alerts_feature.build(services, session),
         web_feature.build(services),
         inlet.feature(),
         # After ingest: stopped before it, so that nothing comes in while it ends.

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edge_contract.errors import EdgeError
+from fleet.alerts import verbs as alert_verbs
 from fleet.client import ServerAddress, open_client, read_address
 from fleet.commands import Answer, Groups, Register
 from fleet.config import StateLayout
@@ -42,6 +43,7 @@ GROUPS: tuple[Register, ...] = (
     registry_verbs.register,
     rollout_verbs.register,
     drift_verbs.register,
+    alert_verbs.register,
 )
 
 _LocalVerb = Callable[[argparse.Namespace], int]

@@ -72,6 +72,59 @@ class DriftConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertLimits:
+    """Where an alert begins; it ends a tenth below, or when the cause is gone."""
+
+    silent_seconds: float = 900.0  # three heartbeats
+    births_an_hour: int = 6  # starts and reconnections
+    p95_seconds: float = 1.0  # of a model without a budget of its own
+    memory_percent: int = 40  # of the device's memory, by the agent alone
+    temperature_celsius: int = 85
+    disk_free_bytes: int = 256 << 20
+    outbox_messages: int = 8000  # half of an outbox of 8 MiB
+    update_seconds: float = 6 * 3600.0  # in one state that is not an end
+    clock_seconds: float = 300.0
+    mac_failures_an_hour: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """A receiver of alerts over HTTP; each request is signed with the secret."""
+
+    url: str
+    secret_file: str
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmailConfig:
+    """A mail server and who gets alerts; without ``host`` nothing is mailed."""
+
+    host: str = ""
+    port: int = 587
+    security: str = "starttls"
+    ca_file: str = ""
+    username: str = ""
+    password_file: str = ""
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    timeout_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsConfig:
+    """What is alerted on, and who is told beside the topic ``alert``."""
+
+    tick_seconds: float = 10.0
+    clear_seconds: float = 300.0  # well for so long before an alert ends
+    keep_seconds: float = 90 * 86400.0
+    limits: AlertLimits = field(default_factory=AlertLimits)
+    budgets_seconds: dict[str, float] = field(default_factory=dict)  # p95, by model
+    webhooks: dict[str, WebhookConfig] = field(default_factory=dict)
+    email: EmailConfig = field(default_factory=EmailConfig)
+
+
+@dataclass(frozen=True, slots=True)
 class SamplesConfig:
     """Bounds of what devices may upload."""
 
@@ -97,6 +150,7 @@ class FleetConfig:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     drift: DriftConfig = field(default_factory=DriftConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     pipelines: dict[str, PipelineConfig] = field(default_factory=dict)
 
@@ -209,7 +263,22 @@ def parse_config(text: str, *, name: str) -> FleetConfig:
     config = _structure_dataclass(root, FleetConfig, (name, ""))
     if config.broker.mode not in {"embedded", "external"}:
         raise _wrong((name, "broker.mode"), "embedded or external", config.broker.mode)
+    _check_alerts(config.alerts, name)
     return config
+
+
+def _check_alerts(alerts: AlertsConfig, name: str) -> None:
+    for key, hook in alerts.webhooks.items():
+        if not hook.url.startswith(("https://", "http://")):
+            where = (name, f"alerts.webhooks.{key}.url")
+            raise _wrong(where, "an https or http address", hook.url)
+    email = alerts.email
+    if email.security not in {"starttls", "tls", "none"}:
+        where = (name, "alerts.email.security")
+        raise _wrong(where, "starttls, tls or none", email.security)
+    if email.host and not (email.sender and email.recipients):
+        where = (name, "alerts.email")
+        raise _wrong(where, "also sender and recipients", "a host alone")
 
 
 def minimal_environment() -> dict[str, str]:
@@ -226,13 +295,14 @@ def _structure(value: Any, kind: Any, where: tuple[str, str], name: str = "") ->
         _expect(value, list, where, "a list")
         item = get_args(kind)[0]
         return tuple(
-            _structure(part, item, _below(where, i)) for i, part in enumerate(value)
+            _structure(part, item, _below(where, i), name)
+            for i, part in enumerate(value)
         )
     if origin is dict:
         _expect(value, dict, where, "a mapping")
         item = get_args(kind)[1]
         return {
-            str(key): _structure(part, item, _below(where, key))
+            str(key): _structure(part, item, _below(where, key), name)
             for key, part in value.items()
         }
     if name.endswith("_seconds"):

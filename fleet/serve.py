@@ -36,6 +36,7 @@ _SAMPLE_CONFIG = """\
 # listen: {host: 127.0.0.1, port: 0}   # 0: a free port, picked once and kept
 # broker: {mode: embedded, port: 0}    # or mode: external with host and port
 # ingest: {ack_interval: 60s}
+# alerts: {webhooks: {ops: {url: https://…, secret_file: /etc/edgeloop/ops.key}}}
 # pipelines:
 #   retrain: {command: [python, retrain.py], timeout: 10m}
 """

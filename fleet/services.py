@@ -47,6 +47,10 @@ class Bus(Protocol):
         """Publish with QoS 1; return False, and drop it, while not connected."""
         ...
 
+    def deliver(self, topic: str, payload: bytes) -> bool:
+        """Publish with QoS 1; return whether the broker confirmed it in time."""
+        ...
+
 
 class Downlink(Protocol):
     """The way to the devices. Everything here is repeated until it arrived."""

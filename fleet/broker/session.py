@@ -22,6 +22,7 @@ from fleet.errors import BrokerError
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 30
+_CONFIRM_SECONDS = 10.0
 
 TakeMessage = Callable[[str, bytes, Callable[[], None]], None]
 
@@ -88,6 +89,17 @@ class MqttSession:
             return False
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def deliver(self, topic: str, payload: bytes) -> bool:
+        """Publish with QoS 1; return whether the broker confirmed it in time."""
+        if not self._ready.is_set():
+            return False
+        info = self._client.publish(topic, payload, qos=1)
+        try:
+            info.wait_for_publish(_CONFIRM_SECONDS)
+            return info.is_published()
+        except (RuntimeError, ValueError):
+            return False  # the connection broke, or its queue is full
 
     def _connected(
         self,

@@ -14,6 +14,8 @@ from edge_contract.messages import Birth, State
 from fleet.ingest.plain import to_plain
 from fleet.store.tables import presence
 
+_CLOCK_SLACK_US = 300_000_000
+
 
 def record_fresh(connection: Connection, device: str, now_us: int) -> None:
     """Note a fresh message of ``device``."""
@@ -36,17 +38,17 @@ def record_birth(
 
 def record_state(
     connection: Connection, device: str, state: State, now_us: int
-) -> None:
-    """Note a heartbeat, or a will that says offline."""
+) -> bool:
+    """Note a heartbeat, or a will that says offline; return whether it is fresh."""
     column = presence.c.state_time_us
     last = connection.execute(select(column).where(presence.c.device == device))
     last_us: int = last.scalar() or 0
     if not state.online:
         row = presence.c.device == device
         connection.execute(update(presence).where(row).values(online_hint=False))
-        return
-    if state.time_us <= last_us:
-        return
+        return False
+    if not _is_fresh(state.time_us, last_us, now_us):
+        return False
     values = {
         "last_seen_us": now_us,
         "online_hint": True,
@@ -54,6 +56,17 @@ def record_state(
         "serving": to_plain(state.serving),
     }
     _upsert(connection, device, values)
+    return True
+
+
+def _is_fresh(time_us: int, last_us: int, now_us: int) -> bool:
+    """Whether a heartbeat can be no replay.
+
+    After a device's clock was in the future, its true time counts again; a replay from
+    within the slack is all that this lets through.
+    """
+    was_mad = last_us > now_us + _CLOCK_SLACK_US
+    return time_us > last_us or (was_mad and abs(time_us - now_us) <= _CLOCK_SLACK_US)
 
 
 def _upsert(connection: Connection, device: str, values: dict[str, Any]) -> None:

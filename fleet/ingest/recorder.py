@@ -25,6 +25,11 @@ from edge_contract.profile import ReferenceProfile
 from edge_contract.window import WindowStatistics
 from edge_contract.window_report import WindowReport
 from fleet.ingest.door import Accepted
+from fleet.ingest.health import (
+    record_birth_health,
+    record_heartbeat,
+    record_window,
+)
 from fleet.ingest.marks_store import MarksBook, Stream
 from fleet.ingest.plain import to_plain
 from fleet.ingest.presence import record_birth, record_fresh, record_state
@@ -78,7 +83,13 @@ class Recorder:
         """Record one message."""
         message = accepted.message
         if isinstance(message, State):
-            record_state(self._connection, accepted.device, message, self._now_us)
+            is_fresh = record_state(
+                self._connection, accepted.device, message, self._now_us
+            )
+            if is_fresh:
+                record_heartbeat(
+                    self._connection, accepted.device, message, self._now_us
+                )
             return
         stream = (accepted.device, message.boot_id)
         if isinstance(message, Birth):
@@ -108,12 +119,14 @@ class Recorder:
             self._record_window(accepted, message)
         elif isinstance(message, Birth):
             record_birth(self._connection, device, message, self._now_us)
+            record_birth_health(self._connection, device, self._now_us)
             floor = f"down_seq/{device}"
             if read_counter(self._connection, floor) < message.down_floor:
                 set_counter(self._connection, floor, message.down_floor)
             self.outcome.births.append(device)
         elif isinstance(message, Event):
-            self._insert(events, device, message, body=to_plain(message))
+            body = to_plain(message)
+            self._insert(events, device, message, name=message.name, body=body)
         elif isinstance(message, UpdateReport):
             self._insert(
                 update_reports,
@@ -198,6 +211,7 @@ class Recorder:
                 hour_us=hour_us,
             )
         self._count_window(accepted.device, report)
+        record_window(self._connection, accepted.device, report, self._now_us)
 
     def _count_window(self, device: str, report: WindowReport) -> None:
         totals = self.tally.device(device)

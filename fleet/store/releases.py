@@ -18,6 +18,12 @@ def list_model_names(connection: Connection) -> dict[str, str]:
     return {one.digest: f"{one.name} r{one.release_counter}" for one in rows}
 
 
+def list_releases(connection: Connection) -> list[dict[str, Any]]:
+    """Return ``digest`` and ``name`` of each model's releases."""
+    query = select(models.c.digest, models.c.name)
+    return [dict(one) for one in connection.execute(query).mappings()]
+
+
 def list_latest_rollouts(connection: Connection, *, limit: int) -> list[dict[str, Any]]:
     """Return the latest rollouts with their ``phases``, the latest first."""
     query = select(rollouts).order_by(rollouts.c.created_us.desc()).limit(limit)

@@ -32,7 +32,7 @@ NAMING = {
 metadata = MetaData(naming_convention=NAMING)
 
 # SQLite gives only INTEGER PRIMARY KEY columns an automatic, growing value.
-_ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
+ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _statistics_columns() -> tuple[Column[Any], ...]:
@@ -77,6 +77,21 @@ presence = Table(
     Column("boot_id", LargeBinary(8)),
 )
 
+health = Table(
+    "health",  # the latest of what a device told of itself; None where it did not
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("digest8", LargeBinary(8)),  # of the release that p95_us speaks of
+    Column("p95_us", BigInteger),
+    Column("rss_kib", BigInteger),
+    Column("temperature", Integer),  # whole degrees Celsius
+    Column("disk_free_mib", BigInteger),
+    Column("pending", BigInteger),  # messages in its outbox
+    Column("clock_ahead_us", BigInteger),  # of the server's, at its last heartbeat
+    Column("failed_us", BigInteger),  # last window with failed inferences
+    Column("births", JSON, nullable=False),  # times of the latest 32
+)
+
 marks = Table(
     "marks",
     metadata,
@@ -106,6 +121,8 @@ refusals = Table(
     Column("device", String(64), primary_key=True),  # "" when not a known device
     Column("count", BigInteger, nullable=False),
     Column("last_us", BigInteger, nullable=False),
+    Column("hour", BigInteger, nullable=False),  # hours since 1970 of the last one
+    Column("hour_count", BigInteger, nullable=False),  # in that hour
 )
 
 outbound = Table(
@@ -142,7 +159,7 @@ wants = Table(
 windows = Table(
     "windows",
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),  # order of arrival
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),  # order of arrival
     Column("device", ForeignKey("devices.id"), nullable=False),
     Column("boot_id", LargeBinary(8), nullable=False),
     Column("seq", BigInteger, nullable=False),
@@ -195,18 +212,19 @@ release_hours = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("device", ForeignKey("devices.id"), nullable=False, index=True),
     Column("boot_id", LargeBinary(8), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("received_us", BigInteger, nullable=False),
+    Column("name", String(64), nullable=False, index=True),
     Column("body", JSON, nullable=False),
 )
 
 update_reports = Table(
     "update_reports",
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("device", ForeignKey("devices.id"), nullable=False, index=True),
     Column("boot_id", LargeBinary(8), nullable=False),
     Column("seq", BigInteger, nullable=False),
@@ -219,7 +237,7 @@ update_reports = Table(
 kept_apart = Table(
     "kept_apart",  # authentic messages that could not be used; the reason says why
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("device", ForeignKey("devices.id"), nullable=False, index=True),
     Column("boot_id", LargeBinary(8), nullable=False),
     Column("seq", BigInteger, nullable=False),
@@ -243,7 +261,7 @@ reference_profiles = Table(
 models = Table(
     "models",
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("name", String(64), nullable=False),
     Column("release_counter", BigInteger, nullable=False),
     Column("digest", String(64), nullable=False, unique=True),
@@ -324,7 +342,7 @@ drift_states = Table(
 verdicts = Table(
     "verdicts",
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("device", ForeignKey("devices.id"), index=True),  # None: world or cohort
     Column("subject", String(200), nullable=False),  # device, "world", "tag=value"
     Column("fleet", String(32), nullable=False, index=True),
@@ -419,7 +437,7 @@ runs = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", _ROW_ID, primary_key=True, autoincrement=True),
+    Column("id", ROW_ID, primary_key=True, autoincrement=True),
     Column("time_us", BigInteger, nullable=False),
     Column("actor", String(64), nullable=False),
     Column("action", String(64), nullable=False),

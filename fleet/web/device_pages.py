@@ -4,7 +4,6 @@
 Owns the pages at ``/devices`` and ``/device/{id}``.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from nicegui import ui
@@ -13,9 +12,7 @@ from fleet.errors import NotFoundError
 from fleet.web.charts import history_options
 from fleet.web.overview import show_device_rows
 from fleet.web.readings import Readings
-from fleet.web.theme import card, count_text, frame, keep_fresh, pill, tile
-
-_MICROSECONDS = 1_000_000
+from fleet.web.theme import card, count_text, frame, keep_fresh, pill, tile, time_text
 
 
 def add_device_pages(readings: Readings) -> None:
@@ -92,7 +89,7 @@ def _show_updates(updates: list[dict[str, Any]]) -> None:
     with card("Updates"):
         for one in updates:
             with ui.row().classes("el-row w-full items-center justify-between"):
-                ui.label(_time_text(one["received_us"])).classes("el-code")
+                ui.label(time_text(one["received_us"])).classes("el-code")
                 ui.label(one["model"]).classes("text-sm")
                 pill(one["state"].lower())
                 if one["reason"]:
@@ -106,15 +103,10 @@ def _show_verdicts(verdicts: list[dict[str, Any]]) -> None:
         for one in verdicts:
             with ui.column().classes("el-row w-full gap-1"):
                 with ui.row().classes("w-full justify-between"):
-                    ui.label(_time_text(one["opened_us"])).classes("el-code")
+                    ui.label(time_text(one["opened_us"])).classes("el-code")
                     pill("drifted" if one["closed_us"] is None else "done")
                 ui.label(one["summary"]).classes("text-sm")
                 if one["close_reason"]:
                     ui.label(f"closed: {one['close_reason']}").classes("el-dim")
         if not verdicts:
             ui.label("Never drifted.").classes("el-dim")
-
-
-def _time_text(time_us: int) -> str:
-    moment = datetime.fromtimestamp(time_us / _MICROSECONDS, UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -9,6 +9,7 @@ from nicegui import ui
 
 from fleet.drift.feature import build_documents
 from fleet.services import Feature, Services
+from fleet.web.alerts_page import add_alerts_page
 from fleet.web.device_pages import add_device_pages
 from fleet.web.drift_page import add_drift_page
 from fleet.web.overview import add_overview
@@ -24,6 +25,7 @@ def build(services: Services) -> Feature:
         add_overview(readings)
         add_device_pages(readings)
         add_drift_page(readings)
+        add_alerts_page(readings)
         ui.run_with(
             app,
             title="Edgeloop",

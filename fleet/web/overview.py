@@ -8,11 +8,12 @@ from typing import Any
 
 from nicegui import ui
 
-from fleet.web.problems import Problem
+from fleet.web.alerts_page import show_alert
 from fleet.web.readings import Readings
 from fleet.web.theme import card, count_text, frame, keep_fresh, pill, tile
 
 _TOP_DRIFT = 6
+_TOP_ALERTS = 8
 _LARGE_SD = 2.0  # fills the bar
 
 
@@ -27,7 +28,7 @@ def add_overview(readings: Readings) -> None:
         def show(document: dict[str, Any]) -> None:
             body.clear()
             with body:
-                _show_problems(document["problems"])
+                _show_alerts(document["alerts"])
                 _show_tiles(document)
                 with ui.grid().classes("w-full grid-cols-1 lg:grid-cols-3 gap-5"):
                     _show_top_drift(document["drift"])
@@ -38,18 +39,16 @@ def add_overview(readings: Readings) -> None:
         keep_fresh(readings.read_overview, show)
 
 
-def _show_problems(problems: list[Problem]) -> None:
+def _show_alerts(alerts: list[dict[str, Any]]) -> None:
     with ui.column().classes("w-full gap-2"):
-        if not problems:
+        if not alerts:
             with ui.element("div").classes("el-strip el-good w-full"):
                 ui.label("Nothing needs you.").classes("font-medium")
-        for one in problems:
-            with (
-                ui.link(target=one.link).classes(f"el-strip el-{one.level} w-full"),
-                ui.row().classes("items-center justify-between w-full gap-3"),
-            ):
-                ui.label(one.title).classes("font-medium")
-                ui.label(one.next_step).classes("el-code")
+        for one in alerts[:_TOP_ALERTS]:
+            show_alert(one)
+        if len(alerts) > _TOP_ALERTS:
+            more = f"{len(alerts) - _TOP_ALERTS} more alerts"
+            ui.link(more, "/alerts").classes("el-dim")
 
 
 def _show_tiles(document: dict[str, Any]) -> None:

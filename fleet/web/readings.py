@@ -13,17 +13,19 @@ from sqlalchemy import Connection
 
 from fleet.drift.documents import DriftDocuments
 from fleet.services import Services
+from fleet.store.alerts import list_alert_mutes, list_alerts
 from fleet.store.devices import find_device, list_devices, list_update_reports
 from fleet.store.engine import reading
 from fleet.store.profiles import ProfileCache
 from fleet.store.releases import list_latest_rollouts, list_model_names
 from fleet.store.windows import find_totals, list_latest_windows
-from fleet.web.problems import find_problems, is_silent
 
 _ROLLOUTS_SHOWN = 5
 _REPORTS_SHOWN = 20
 _WINDOWS_SHOWN = 240
 _SMOOTHING = 7  # windows; the line between them shows the unit, not the noise
+_ALERTS_SHOWN = 200
+_SECOND_US = 1_000_000
 _TOTALS = ("windows", "inferences", "rows", "failed", "lost", "bytes")
 
 
@@ -48,11 +50,12 @@ class Readings:
             names = list_model_names(connection)
             devices = self._list(connection, names, drift, now_us)
             rollouts = list_latest_rollouts(connection, limit=_ROLLOUTS_SHOWN)
+            alerts = _read_alerts(connection, closed=False)
         for one in rollouts:
             one["model"] = names.get(one["digest"], one["digest"][:12])
         return {
             "devices": devices,
-            "problems": find_problems(devices, drift["verdicts"], rollouts, now_us),
+            "alerts": alerts,
             "online": sum(one["online"] for one in devices),
             "totals": {name: sum(one[name] for one in devices) for name in _TOTALS},
             "mix": Counter(one["model"] for one in devices).most_common(),
@@ -64,6 +67,17 @@ class Readings:
         """Return scope, verdicts and features x devices."""
         with reading(self._services.engine) as connection:
             return self._drift.read_fleet(connection)
+
+    def read_alerts(self) -> dict[str, Any]:
+        """Return open alerts, the latest closed ones, and mutes that hold."""
+        with reading(self._services.engine) as connection:
+            every = _read_alerts(connection, closed=True)
+            now_us = self._services.clock.wall_us()
+            return {
+                "open": _read_alerts(connection, closed=False),
+                "closed": [one for one in every if one["closed_us"] is not None],
+                "mutes": list(list_alert_mutes(connection, now_us)),
+            }
 
     def read_histograms(self, device: str) -> dict[str, Any]:
         """Return one device's drift document.
@@ -130,12 +144,14 @@ class Readings:
         totals = find_totals(connection, row["id"])
         serving = list((row["serving"] or {}).values())
         model = names.get(serving[0], serving[0][:12]) if serving else "no model"
-        seen = row["last_seen_us"]
+        seen = row["last_seen_us"] or 0
+        limits = self._services.config.alerts.limits
+        silent_us = int(limits.silent_seconds * _SECOND_US)
         return {
             "id": row["id"],
             "fleet": row["fleet"],
-            "last_seen_us": seen,
-            "online": bool(row["online_hint"]) and not is_silent(seen, now_us),
+            "last_seen_us": row["last_seen_us"],
+            "online": bool(row["online_hint"]) and seen > now_us - silent_us,
             "model": model,
             "digest": serving[0] if serving else "",
             **{name: int(totals[name]) if totals else 0 for name in _TOTALS},
@@ -169,3 +185,9 @@ class Readings:
                 for index, one in enumerate(profile.features)
             },
         }
+
+
+def _read_alerts(connection: Connection, *, closed: bool) -> list[dict[str, Any]]:
+    """Return alerts, serious ones first, else the latest first."""
+    rows = list_alerts(connection, None, limit=_ALERTS_SHOWN, closed=closed)
+    return sorted(map(dict, rows), key=lambda one: one["level"] != "serious")

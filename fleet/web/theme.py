@@ -7,6 +7,7 @@ element, never as markup.
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from nicegui import run, ui
@@ -43,9 +44,10 @@ body, .body--dark { background:var(--page) !important; color:var(--ink); }
 .el-good { border-left-color:var(--good); background:var(--good-soft); }
 .el-code { font-family:ui-monospace,monospace; font-size:12.5px; color:var(--dim); }
 .el-pill { border-radius:999px; padding:2px 10px; font-size:12px; font-weight:600; }
-.el-pill-drifted, .el-pill-held, .el-pill-failed, .el-pill-aborted {
-  color:var(--bad); background:var(--bad-soft); }
-.el-pill-learning, .el-pill-paused { color:var(--warn); background:var(--warn-soft); }
+.el-pill-drifted, .el-pill-serious, .el-pill-held, .el-pill-failed,
+.el-pill-aborted { color:var(--bad); background:var(--bad-soft); }
+.el-pill-learning, .el-pill-notice, .el-pill-paused {
+  color:var(--warn); background:var(--warn-soft); }
 .el-pill-quiet, .el-pill-running, .el-pill-done, .el-pill-committed {
   color:var(--good); background:var(--good-soft); }
 .el-dot { width:9px; height:9px; border-radius:50%; background:var(--dim); }
@@ -66,7 +68,12 @@ _ICON = (
     '<circle cx="12" cy="12" r="2"/></svg>'
 )
 ICON = _ICON
-_PAGES = (("Overview", "/"), ("Devices", "/devices"), ("Drift", "/drift"))
+_PAGES = (
+    ("Overview", "/"),
+    ("Devices", "/devices"),
+    ("Drift", "/drift"),
+    ("Alerts", "/alerts"),
+)
 
 
 @contextmanager
@@ -143,16 +150,11 @@ def count_text(number: int) -> str:
     return f"{number:,}"
 
 
-def ago_text(then_us: int | None, now_us: int) -> str:
-    """Say how long ago something was.
+def time_text(time_us: int) -> str:
+    """Format a moment.
 
-    >>> ago_text(0, 90_000_000)
-    '1 min ago'
+    >>> time_text(1_700_000_000_000_000)
+    '2023-11-14 22:13:20 UTC'
     """
-    if then_us is None:
-        return "never"
-    seconds = max(0, (now_us - then_us) // 1_000_000)
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return "just now" if seconds < 10 else f"{seconds} s ago"
+    moment = datetime.fromtimestamp(time_us / 1_000_000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -51,6 +51,10 @@ class MemoryBus:
             self.published.append((topic, payload, retain))
         return self.is_up
 
+    def deliver(self, topic: str, payload: bytes) -> bool:
+        """Keep the message, unless the bus is down."""
+        return self.publish(topic, payload)
+
 
 class MemoryDownlink:
     """A downlink that keeps what is sent."""

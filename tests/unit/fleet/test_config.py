@@ -1,10 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_contract.errors import ConfigError
-from fleet.config import FleetConfig, PipelineConfig, load_config, parse_config
+from fleet.config import (
+    AlertsConfig,
+    EmailConfig,
+    FleetConfig,
+    PipelineConfig,
+    WebhookConfig,
+    load_config,
+    parse_config,
+)
+
+SAMPLE = Path(__file__).parents[3] / "configs" / "fleet.yaml"
 
 
 def test_an_absent_file_means_the_defaults(tmp_path: Path) -> None:
@@ -26,6 +37,43 @@ def test_durations_and_sizes_carry_their_units() -> None:
     assert config.pipelines == {"retrain": PipelineConfig(("python", "train.py"), 600)}
 
 
+def test_the_sample_says_the_defaults() -> None:
+    assert load_config(SAMPLE) == FleetConfig()
+
+
+def test_what_the_sample_has_in_comments_is_read_too() -> None:
+    lines = SAMPLE.read_text().splitlines()
+    optional = [
+        index for index, one in enumerate(lines) if one.lstrip().startswith("# ")
+    ]
+    text = "\n".join(
+        one.replace("# ", "", 1) if index in optional[4:] else one
+        for index, one in enumerate(lines)
+    )
+
+    config = parse_config(text, name="fleet.yaml")
+
+    assert config == replace(
+        FleetConfig(),
+        pipelines={"retrain": PipelineConfig(("python", "retrain.py"))},
+        alerts=AlertsConfig(
+            budgets_seconds={"watch": 0.02},
+            webhooks={
+                "ops": WebhookConfig(
+                    "https://ops.example.org/edgeloop", "/etc/edgeloop/ops.key"
+                )
+            },
+            email=EmailConfig(
+                host="mail.example.org",
+                username="fleet",
+                password_file="/etc/edgeloop/mail.password",  # noqa: S106 - a path
+                sender="fleet@example.org",
+                recipients=("ops@example.org",),
+            ),
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -36,6 +84,19 @@ def test_durations_and_sizes_carry_their_units() -> None:
         ("fleets: one", 'fleets: expected a list, got "one"'),
         ("samples: {max_chunk: 5}", "samples.max_chunk: expected a size like 64MiB"),
         ("broker: {mode: none}", "broker.mode: expected embedded or external"),
+        (
+            "alerts: {webhooks: {x: {url: ftp://a, secret_file: f}}}",
+            'alerts.webhooks.x.url: expected an https or http address, got "ftp://a"',
+        ),
+        (
+            "alerts: {email: {security: ssl}}",
+            "alerts.email.security: expected starttls, tls or none",
+        ),
+        (
+            "alerts: {email: {host: a}}",
+            "alerts.email: expected also sender and recipients",
+        ),
+        ("alerts: {budgets: {watch: 3}}", "alerts.budgets.watch: expected a duration"),
         ("[", "expected YAML"),
         ("- 1", "the document: expected a mapping"),
     ],

@@ -7,8 +7,9 @@ frozen, and every change is a migration of its own.
 
 from alembic import op
 
-from fleet.store.tables import metadata
+from fleet.store.alert_tables import alerts
 
+metadata = alerts.metadata  # of the tables in ``tables`` as well
 revision = "0001"
 down_revision = None
 
