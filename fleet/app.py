@@ -77,7 +77,7 @@ def compose(parts: Parts) -> list[Feature]:
         pipelines_feature.build(services, export_samples),
         registry_feature.build(services, registry),
         rollout_feature.build(services, registry.publish_desired, registry.offers),
-        drift_feature.build(services),
+        drift_feature.build(services, session),
         alerts_feature.build(services, session),
         web_feature.build(services),
         inlet.feature(),

@@ -5,7 +5,10 @@ from fleet.drift.documents import DriftDocuments
 from fleet.drift.engine import DriftEngine
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.routes import build_router
-from fleet.services import Feature, PeriodicTask, Services
+from fleet.drift.teller import VerdictTeller
+from fleet.services import Bus, Feature, PeriodicTask, Services
+
+_TELL_SECONDS = 1.0
 
 
 def build_documents(services: Services) -> DriftDocuments:
@@ -15,13 +18,17 @@ def build_documents(services: Services) -> DriftDocuments:
     return DriftDocuments(engine, parameters)
 
 
-def build(services: Services) -> Feature:
-    """Build the feature."""
+def build(services: Services, bus: Bus) -> Feature:
+    """Build the feature; verdicts are told over ``bus``."""
     parameters = DriftParameters()
     engine = DriftEngine(services.engine, services.clock, parameters)
     documents = DriftDocuments(engine, parameters)
+    teller = VerdictTeller(services.engine, bus)
     return Feature(
         name="drift",
         routers=(build_router(services, documents),),
-        tasks=(PeriodicTask("drift", services.config.drift.tick_seconds, engine.tick),),
+        tasks=(
+            PeriodicTask("drift", services.config.drift.tick_seconds, engine.tick),
+            PeriodicTask("drift-topic", _TELL_SECONDS, teller.run),
+        ),
     )

@@ -153,6 +153,27 @@ def ack_verdict(
     )
 
 
+def list_untold_verdicts(connection: Connection, *, limit: int) -> Sequence[Row]:
+    """Return verdicts whose opening or closing was not published, the oldest first."""
+    is_open = verdicts.c.closed_us.is_(None)
+    query = (
+        select(verdicts)
+        .where(
+            verdicts.c.told.is_(None) | ((verdicts.c.told == "opened") & ~is_open),
+        )
+        .order_by(verdicts.c.id)
+        .limit(limit)
+    )
+    return [dict(one) for one in connection.execute(query).mappings()]
+
+
+def note_verdict_told(connection: Connection, verdict_id: int, event: str) -> None:
+    """Note what was published of a verdict."""
+    connection.execute(
+        update(verdicts).where(verdicts.c.id == verdict_id).values(told=event)
+    )
+
+
 def replace_mute(
     connection: Connection, fleet: str, subject: str, values: dict[str, Any]
 ) -> None:

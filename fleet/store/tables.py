@@ -355,6 +355,7 @@ verdicts = Table(
     Column("close_reason", String(64)),
     Column("acked_us", BigInteger),
     Column("acked_by", String(64)),
+    Column("told", String(8)),  # the last event on the topic: opened, closed
     Column("evidence", JSON, nullable=False),
 )
 

@@ -27,7 +27,7 @@ from fleet.services import Feature, Services
 from fleet.store.engine import reading, writing
 from fleet.store.tables import audit
 from tests.support.drift_fleet import FIRST_SLOT, DriftFleet
-from tests.support.fleet_world import MemoryDownlink
+from tests.support.fleet_world import MemoryBus, MemoryDownlink
 from tests.support.http_server import serve
 
 BOOK = TokenBook(admin="a-token", server_id="test")
@@ -74,7 +74,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         fleet.clock,
         MemoryDownlink(),
     )
-    built = feature.build(services)
+    built = feature.build(services, MemoryBus())
     app = make_application([Feature("drift", built.routers)], BOOK)
     headers = {"Authorization": f"Bearer {BOOK.admin}"}
     with serve(app) as url, httpx.Client(base_url=url, headers=headers) as http:
