@@ -27,6 +27,7 @@ from fleet.store.drift import (
     list_states,
 )
 from fleet.store.drift_fleets import list_large_fleets, list_views
+from fleet.store.performance import list_performance
 from fleet.store.statistics import statistics_from_columns
 from fleet.store.windows import list_latest_windows
 
@@ -84,6 +85,14 @@ class DriftDocuments:
             "devices": devices + [one for view in views for one in view["devices"]],
             "counted": [view["counted"] for view in views],
             "refused": [view["refused"] for view in views],
+            "performance": [
+                {
+                    "fleet": one["fleet"],
+                    "ref_id": one["ref_id"].hex(),
+                    **one["document"],
+                }
+                for one in list_performance(connection, fleet)
+            ],
         }
 
     def read_device(self, connection: Connection, device: str) -> dict[str, Any]:

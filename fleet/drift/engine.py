@@ -109,7 +109,7 @@ class DriftEngine:
         if profile is None:
             return None
         for one in list_open_verdicts(connection):
-            is_lone = one["slot"] is None and one["fleet"] == fleet
+            is_lone = _is_lone(one) and one["fleet"] == fleet
             if is_lone and one["ref_id"] == ref_id:
                 self._close_all(
                     connection, one["device"], "the fleet is judged as a whole now"
@@ -199,7 +199,7 @@ class DriftEngine:
 
     def _close_all(self, connection: Connection, device: str, reason: str) -> None:
         for verdict in list_open_verdicts(connection):
-            if verdict["device"] == device and verdict["slot"] is None:
+            if verdict["device"] == device and _is_lone(verdict):
                 close_verdict(
                     connection,
                     verdict["id"],
@@ -217,7 +217,7 @@ class DriftEngine:
         judged = {
             one["device"]: one
             for one in list_open_verdicts(connection)
-            if one["slot"] is None
+            if _is_lone(one)
         }
         pools: dict[str, dict[str, tuple[DeviceState, Yardstick]]] = {}
         for row in list_states(connection):
@@ -284,6 +284,11 @@ class DriftEngine:
         values = {key: row[key] for key in ("ref_id", "last_window_id", "updated_us")}
         state = encode_track(replace(track, state=fresh))
         replace_state(connection, row["device"], {**values, "state": state})
+
+
+def _is_lone(verdict: Mapping[str, Any]) -> bool:
+    """Whether a verdict is by the rule for small fleets."""
+    return verdict["kind"] == "device" and verdict["slot"] is None
 
 
 def _read_statistics(

@@ -3,11 +3,13 @@
 
 from fleet.drift.documents import DriftDocuments
 from fleet.drift.engine import DriftEngine
+from fleet.drift.losses import LossWatch
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.routes import build_router
 from fleet.drift.teller import VerdictTeller
 from fleet.services import Bus, Feature, PeriodicTask, Services
 
+_LOSSES_SECONDS = 30.0
 _TELL_SECONDS = 1.0
 
 
@@ -23,12 +25,14 @@ def build(services: Services, bus: Bus) -> Feature:
     parameters = DriftParameters()
     engine = DriftEngine(services.engine, services.clock, parameters)
     documents = DriftDocuments(engine, parameters)
+    losses = LossWatch(services.engine, services.clock)
     teller = VerdictTeller(services.engine, bus)
     return Feature(
         name="drift",
         routers=(build_router(services, documents),),
         tasks=(
             PeriodicTask("drift", services.config.drift.tick_seconds, engine.tick),
+            PeriodicTask("drift-losses", _LOSSES_SECONDS, losses.tick),
             PeriodicTask("drift-topic", _TELL_SECONDS, teller.run),
         ),
     )

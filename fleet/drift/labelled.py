@@ -40,19 +40,28 @@ class ErrorEvidence:
         mean = float(np.mean(np.exp(np.array(self.log_wealth) - most)))
         return math.exp(min(most + math.log(mean), _MOST_LOG))
 
-    def add(self, labels: int, errors: int) -> "ErrorEvidence":
+    def add(
+        self, labels: int, errors: int, promised: float | None = None
+    ) -> "ErrorEvidence":
         """Return the evidence after some more labels.
 
         Their order inside the call does not count, so neither does how they are cut.
+
+        Args:
+            labels: How many.
+            errors: Those that contradict the model.
+            promised: Error rate that is in order for these, in (0, 1), where it is
+                another one than that of the whole.
 
         >>> at_rate = ErrorEvidence(0.1).add(1000, 100)
         >>> double = ErrorEvidence(0.1).add(1000, 200)
         >>> at_rate.e_value < 1, double.e_value > 1e6
         (True, True)
         """
-        bets = _BETS / self.promised
-        gain = errors * np.log1p(bets * (1 - self.promised))
-        gain += (labels - errors) * np.log1p(-bets * self.promised)
+        rate = self.promised if promised is None else promised
+        bets = _BETS / rate
+        gain = errors * np.log1p(bets * (1 - rate))
+        gain += (labels - errors) * np.log1p(-bets * rate)
         return ErrorEvidence(
             self.promised,
             self.labels + labels,

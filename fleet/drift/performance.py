@@ -6,13 +6,14 @@ that not every fleet has, and says which one is missing. Pure.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from fleet.drift.accuracy import AccuracyEstimate
 from fleet.drift.label_shift import LabelShift
 from fleet.drift.labelled import ErrorEvidence
 
-_CERTAIN = 100.0  # e-value: one false verdict in a hundred fleets, for ever
+# e-value: at least so many windows of a stream between false verdicts on average.
+CERTAIN: Final = 1e4
 _LEAST_LABEL_SHIFT = 0.1
 _MOST_UNEXPLAINED = 0.05
 
@@ -55,14 +56,14 @@ def find_losses(known: Known) -> list[Loss]:
     """Return the losses that are certain, the most specific first."""
     losses = []
     shadow, feedback, shift = known.shadow, known.feedback, known.shift
-    if shadow is not None and shadow.e_value >= _CERTAIN:
+    if shadow is not None and shadow.e_value >= CERTAIN:
         share = shadow.errors / max(shadow.labels, 1)
         text = (
             f"The quantized model differs from its float original on {share:.1%} of "
             f"{shadow.labels} outputs; {shadow.promised:.1%} was promised."
         )
         losses.append(Loss("quantization", text, "another variant"))
-    if feedback is not None and feedback.e_value >= _CERTAIN:
+    if feedback is not None and feedback.e_value >= CERTAIN:
         share = feedback.errors / max(feedback.labels, 1)
         seen = known.accuracy is not None and known.accuracy.is_material
         if not seen:

@@ -34,7 +34,7 @@ from fleet.ingest.marks_store import MarksBook, Stream
 from fleet.ingest.plain import to_plain
 from fleet.ingest.presence import record_birth, record_fresh, record_state
 from fleet.ingest.release_hours import add_to_release_hours
-from fleet.ingest.rollup import add_to_rollups
+from fleet.ingest.rollup import add_to_rollups, add_to_shadows
 from fleet.ingest.tally import Tally
 from fleet.store.counters import read_counter, set_counter
 from fleet.store.profiles import ProfileCache
@@ -160,6 +160,7 @@ class Recorder:
         else:
             try:
                 statistics = report.statistics(profile)
+                report.feedback()  # refused here, or never
             except WindowError:
                 self._keep_apart(accepted, report, "inconsistent")
             else:
@@ -192,6 +193,7 @@ class Recorder:
             lost=report.lost,
             covers=list(report.covers),
             **statistics_to_columns(statistics),
+            **_evidence_columns(report),
         )
         add_to_rollups(
             self._connection,
@@ -199,7 +201,7 @@ class Recorder:
             statistics,
             profile.layout,
             hour_us=hour_us,
-            lost=report.lost,
+            report=report,
         )
         if hour_us is not None:
             add_to_release_hours(
@@ -210,6 +212,8 @@ class Recorder:
                 profile,
                 hour_us=hour_us,
             )
+        if report.shadow is not None:
+            add_to_shadows(self._connection, accepted.device, report, report.shadow)
         self._count_window(accepted.device, report)
         record_window(self._connection, accepted.device, report, self._now_us)
 
@@ -250,3 +254,13 @@ class Recorder:
                 **values,
             )
         )
+
+
+def _evidence_columns(report: WindowReport) -> dict[str, Any]:
+    shadow = report.shadow
+    return {
+        "feedback": report.feedback_block or None,
+        "shadow8": None if shadow is None else shadow.release,
+        "shadow_compared": None if shadow is None else shadow.compared,
+        "shadow_disagreed": None if shadow is None else shadow.disagreed,
+    }

@@ -177,9 +177,21 @@ windows = Table(
     Column("lost", BigInteger, nullable=False),
     Column("covers", JSON, nullable=False),  # seqs merged into this one
     *_statistics_columns(),
+    Column("feedback", LargeBinary),  # labels that came, None where none did
+    Column("shadow8", LargeBinary(8)),  # the release that saw the same inputs
+    Column("shadow_compared", BigInteger),
+    Column("shadow_disagreed", BigInteger),
     Column("received_us", BigInteger, nullable=False),
     UniqueConstraint("device", "boot_id", "seq"),
     Index("ix_windows_stream", "device", "ref_id", "id"),
+)
+Index(
+    "ix_windows_labelled",
+    windows.c.fleet,
+    windows.c.ref_id,
+    windows.c.id,
+    sqlite_where=windows.c.feedback.is_not(None),
+    postgresql_where=windows.c.feedback.is_not(None),
 )
 
 rollups = Table(
@@ -195,6 +207,18 @@ rollups = Table(
     Column("failed", BigInteger, nullable=False),
     Column("lost", BigInteger, nullable=False),
     *_statistics_columns(),
+    Column("feedback", LargeBinary),
+)
+
+shadows = Table(
+    "shadows",  # sums over all windows of a device, a pair of releases each
+    metadata,
+    Column("device", ForeignKey("devices.id"), primary_key=True),
+    Column("digest8", LargeBinary(8), primary_key=True),  # what served
+    Column("shadow8", LargeBinary(8), primary_key=True),
+    Column("ref_id", LargeBinary(8), nullable=False),
+    Column("compared", BigInteger, nullable=False),
+    Column("disagreed", BigInteger, nullable=False),
 )
 
 release_hours = Table(
@@ -372,6 +396,14 @@ drift_fleets = Table(
 
 drift_views = Table(
     "drift_views",  # what fleetwide states say, for documents
+    metadata,
+    Column("fleet", String(32), primary_key=True),
+    Column("ref_id", LargeBinary(8), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+drift_performance = Table(
+    "drift_performance",  # what is known of a model's errors, for documents
     metadata,
     Column("fleet", String(32), primary_key=True),
     Column("ref_id", LargeBinary(8), primary_key=True),
