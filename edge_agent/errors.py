@@ -114,6 +114,22 @@ class UpdateTrustError(UpdateError):
     exit_code = EXIT_TRUST
 
 
+class FeedbackError(AgentError):
+    """A label is not taken.
+
+    Args:
+        reason: A short stable word; refusals are counted under it.
+        problem: What is wrong with the label.
+    """
+
+    code = "agent.feedback"
+
+    def __init__(self, reason: str, problem: str) -> None:
+        self.reason = reason
+        step = "see docs/how-to/send-labels-back.md"
+        super().__init__(f"label ({reason}): {problem}", next_step=step)
+
+
 class ServeError(AgentError):
     """The local service cannot listen."""
 

@@ -290,6 +290,23 @@ class Repository(Protocol):
             ModelError: There is no such slot.
         """
 
+    def feedback(
+        self, name: str, labels: Sequence[tuple[str, str | int]]
+    ) -> Mapping[str, int]:
+        """Take labels for earlier answers of a slot.
+
+        Args:
+            name: The slot.
+            labels: The id of an answer and its class, by name or number, each.
+
+        Returns:
+            How many were ``taken``, and how many refused for which reason.
+
+        Raises:
+            FeedbackError: The slot takes none.
+            ModelError: There is no such slot.
+        """
+
 
 class Predictions(Protocol):
     """Stores of predictions computed ahead, to look up by key. Any thread may call."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,13 @@ class OneModel:
 
     def unload(self, name: str) -> None:
         """Do nothing: it serves for ever."""
+
+    def feedback(
+        self, name: str, labels: Sequence[tuple[str, str | int]]
+    ) -> dict[str, int]:
+        """Take none: there are no classes."""
+        del name, labels
+        return {"taken": 0}
 
 
 class Body(BaseModel):

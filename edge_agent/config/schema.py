@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edge_agent.config.feedback import FeedbackConfig
 from edge_agent.config.service import ServiceConfig
 from edge_agent.config.sinks import SinkConfig
 from edge_agent.config.sources import SourceConfig
@@ -48,6 +49,7 @@ class SlotConfig:
         rows_per_second: What the source should bring; None: nobody promises.
         sinks: Where results go.
         shadow: A model beside it.
+        feedback: Labels for its answers; None: none are taken.
     """
 
     bundle: Path | None = None
@@ -59,6 +61,7 @@ class SlotConfig:
     rows_per_second: float | None = bounded(None, 0.0001, 10_000_000)
     sinks: tuple[SinkConfig, ...] = ()
     shadow: ShadowConfig | None = None
+    feedback: FeedbackConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 
 from edge_agent.daemon.slot import ModelSlot
-from edge_agent.errors import ModelError
+from edge_agent.errors import FeedbackError, ModelError
 from edge_agent.flow import ServedModel
 
 
@@ -43,6 +43,20 @@ class SlotRepository:
             ModelError: There is no such slot, or a release is on trial.
         """
         self._find(name).releases.unload()
+
+    def feedback(
+        self, name: str, labels: Sequence[tuple[str, str | int]]
+    ) -> Mapping[str, int]:
+        """Take labels for earlier answers of a slot; see ``flow.Repository``.
+
+        Raises:
+            FeedbackError: The slot takes none.
+            ModelError: There is no such slot.
+        """
+        feedback = self._find(name).feedback
+        if feedback is None:
+            raise FeedbackError("off", f"models.{name}.feedback is not configured")
+        return feedback.take(labels)
 
     def _find(self, name: str) -> ModelSlot:
         found = self._slots.get(name)

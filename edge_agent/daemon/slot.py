@@ -17,6 +17,7 @@ from typing import Any, Final
 from edge_agent.clock import Clock
 from edge_agent.config import AgentConfig, SlotConfig
 from edge_agent.daemon.deployment import Deployment, Updates
+from edge_agent.daemon.feedback import Feedback
 from edge_agent.daemon.loading import Loader, LoadRules
 from edge_agent.daemon.local import LocalRules, LocalUpdates
 from edge_agent.daemon.releases import ReleaseWorker
@@ -25,7 +26,7 @@ from edge_agent.daemon.sensors import Sensors, promised_rate
 from edge_agent.daemon.stall import Pulse
 from edge_agent.daemon.wiring import account_of, open_sink, open_source
 from edge_agent.errors import SinkError
-from edge_agent.flow import Gauges, Int64
+from edge_agent.flow import Gauges, Int64, Watcher
 from edge_agent.ota.machine import UpdateRecord, build_report
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.updater import Updater
@@ -112,8 +113,8 @@ class ModelSlot:
         stack.callback(self._close_sink)
         self._source = open_source(told, config.statistics.window.us, house.clock)
         self.shadow = self._make_shadow()
-        watchers = () if self.shadow is None else (self.shadow,)
-        self.session = Session(self.keeper, house.clock, watchers)
+        self.feedback = self._make_feedback(stack)
+        self.session = Session(self.keeper, house.clock, self._watchers())
         self.loop = InferenceLoop(
             self._source, self._sink, self.session, self.keeper.finish_window
         )
@@ -186,6 +187,12 @@ class ModelSlot:
         is_waiting = record is not None and record.is_ready
         self.slots.collect(record.digest if record and is_waiting else None)
 
+    def look(self, now_us: int) -> None:
+        """Look at sensors and labels; called a few times a second."""
+        self.sensors.look(now_us)
+        if self.feedback is not None:
+            self.feedback.look(now_us)
+
     def rest(self, *, shadow: bool, loop: bool) -> None:
         """Have shadow and loop rest, or work again."""
         self.loop.is_resting = loop
@@ -239,6 +246,7 @@ class ModelSlot:
             "sinks": account_of(self._sink),
             "shadow": shadow,
             "sensor_faults": self.sensors.faults,
+            "feedback": None if self.feedback is None else self.feedback.describe(),
         }
 
     def _infer(self) -> None:
@@ -282,6 +290,25 @@ class ModelSlot:
         deployment.features = lambda: self._source.features
         deployment.is_asked_only = self._told.source is None
         return deployment
+
+    def _watchers(self) -> list[Watcher]:
+        found: list[Watcher] = [] if self.shadow is None else [self.shadow]
+        if self.feedback is not None:
+            found.append(self.feedback.book)
+        return found
+
+    def _make_feedback(self, stack: ExitStack) -> Feedback | None:
+        if self._told.feedback is None:
+            return None
+        return Feedback(
+            self.name,
+            self._told.feedback,
+            model=lambda: self.session.model,
+            keeper=self.keeper,
+            clock=self._house.clock,
+            reporter=self._house.reporter,
+            stack=stack,
+        )
 
     def _make_shadow(self) -> Shadow | None:
         told = self._told.shadow

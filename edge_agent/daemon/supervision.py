@@ -98,7 +98,7 @@ class Supervisor:
             now_us = self._clock.monotonic_us()
             self._watch(now_us)
             for slot in self._slots.values():
-                slot.sensors.look(now_us)
+                slot.look(now_us)
             if now_us >= self._shadows_us:
                 self._shadows_us = now_us + SHADOW_US
                 self._report_shadows()

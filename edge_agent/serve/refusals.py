@@ -25,6 +25,12 @@ class UnsupportedError(RefusedError):
     code = "agent.serve.unsupported"
 
 
+class LabelsError(RefusedError):
+    """Labels are malformed, or the slot takes none."""
+
+    code = "agent.serve.labels"
+
+
 class ForbiddenError(RefusedError):
     """The request comes from a web page, or for another host."""
 

@@ -15,13 +15,15 @@ from functools import partial
 from typing import Any, Final
 
 from edge_agent.clock import Clock
-from edge_agent.errors import BatchError
+from edge_agent.errors import BatchError, FeedbackError
 from edge_agent.flow import ModelCard, Predictions
+from edge_agent.labelling import parse_labels
 from edge_agent.serve import catalog
 from edge_agent.serve.inference import Inference, find_card, find_model
 from edge_agent.serve.ledger import Ledger, Times
 from edge_agent.serve.refusals import (
     AbsentError,
+    LabelsError,
     MethodError,
     UnreadyError,
     UnsupportedError,
@@ -128,12 +130,22 @@ class Routes:
                 return self._find_model_verb(path, name, version, *verb)
             case ["v2", "models", name, *verb] if len(verb) < 2:
                 return self._find_model_verb(path, name, "", *verb)
-            case ["v2", "repository", "index"]:
-                return _WRITE, self._index
-            case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
-                return _WRITE, partial(self._manage, name, verb)
             case _:
+                writing = self._find_writing(parts)
+                if writing is not None:
+                    return _WRITE, writing
                 return _READ, self._find_reading(parts, path)
+
+    def _find_writing(self, parts: list[str]) -> Handler | None:
+        match parts:
+            case ["v2", "repository", "index"]:
+                return self._index
+            case ["v2", "repository", "models", name, ("load" | "unload") as verb]:
+                return partial(self._manage, name, verb)
+            case ["edge", "v1", "models", name, "feedback"]:
+                return partial(self._take_labels, name)
+            case _:
+                return None
 
     def _find_reading(self, parts: list[str], path: str) -> Handler:
         match parts:
@@ -238,6 +250,16 @@ class Routes:
         act = repository.load if verb == "load" else repository.unload
         await self._aside(partial(act, name))
         return Answer()
+
+    async def _take_labels(self, name: str, call: Call) -> Answer:
+        find_model(self.inference.repository, name)
+        try:
+            labels = parse_labels(call.body)
+            take = partial(self.inference.repository.feedback, name, labels)
+            found = await self._aside(take)
+        except FeedbackError as error:
+            raise LabelsError(error.message, next_step=error.next_step) from error
+        return _json(found)
 
     async def _look_up(self, store: str, key: str, _: Call) -> Answer:
         predictions = self.sources.predictions

@@ -10,7 +10,7 @@ those.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
@@ -19,6 +19,7 @@ import numpy as np
 from edge_agent.flow import Float32, Int64
 from edge_agent.stats.ring import Block
 from edge_agent.stats.rules import Seen
+from edge_contract.evidence import Feedback, merge_feedback
 from edge_contract.operations import Operations, count_latencies, merge_operations
 from edge_contract.profile import ReferenceProfile
 from edge_contract.window import StatisticsBuilder, WindowStatistics
@@ -40,6 +41,7 @@ class Window:
         statistics: The sums.
         operations: Latencies, and how the device fared.
         lost: Inferences that a kill lost before it.
+        feedback: Labels that came while it was open.
     """
 
     start_us: int
@@ -48,6 +50,13 @@ class Window:
     statistics: WindowStatistics
     operations: Operations
     lost: int = 0
+    feedback: Feedback = field(default_factory=Feedback.none)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing to tell."""
+        has_labels = bool(self.feedback.labels.any())
+        return not (self.produced or self.statistics.rows or has_labels)
 
     @property
     def produced(self) -> int:
@@ -84,6 +93,7 @@ class Accumulator:
         self._least = least
         self._builder: StatisticsBuilder | None = None
         self._operations = Operations()
+        self._feedback = Feedback.none()
         self._start_us = self._stop_us = 0
         self._current_us = 0  # the aligned window that is being counted
         self._previous: OrderedDict[str, Float32] = OrderedDict()
@@ -102,6 +112,7 @@ class Accumulator:
             self.release,
             self._builder.statistics,
             self._operations,
+            feedback=self._feedback,
         )
 
     @property
@@ -146,6 +157,7 @@ class Accumulator:
             self._current_us = self._stop_us - self._window_us
             self._builder = StatisticsBuilder(self._profile, window.statistics)
             self._operations = window.operations
+            self._feedback = window.feedback
             self._pass_over(window.statistics, -1)
         return bool(fits)
 
@@ -172,6 +184,18 @@ class Accumulator:
             done = stop
         self._add_outputs(block, first, len(block))
 
+    def add_label(self, time_us: int, feedback: Feedback) -> None:
+        """Add labels to the open window; with none open, to that of their answer.
+
+        Args:
+            time_us: Event time of the answer.
+            feedback: The labels.
+        """
+        if self._builder is None:
+            at_us = min(max(time_us, 0), LATEST_US)
+            self._open(at_us // self._window_us * self._window_us)
+        self._feedback = merge_feedback(self._feedback, feedback)
+
     def close(self) -> None:
         """Close the open window, if any."""
         window = self.open_window
@@ -196,6 +220,7 @@ class Accumulator:
         self._start_us, self._stop_us = start_us, start_us + self._window_us
         self._builder = StatisticsBuilder(self._profile)
         self._operations = Operations()
+        self._feedback = Feedback.none()
 
     def _add_rows(self, rows: Float32, block: Block, ends: Int64, start: int) -> None:
         if not len(rows):

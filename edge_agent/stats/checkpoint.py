@@ -23,6 +23,7 @@ from edge_agent.errors import StateError
 from edge_agent.stats.accumulator import RELEASE_BYTES, Window
 from edge_contract.canonical import decode_cbor, encode_cbor
 from edge_contract.errors import CanonicalError, WindowError
+from edge_contract.evidence import Feedback, decode_feedback, encode_feedback
 from edge_contract.operations import Operations, decode_operations, encode_operations
 from edge_contract.varint import decode_counts, encode_counts
 from edge_contract.window import WindowStatistics
@@ -173,7 +174,7 @@ class ProducedCounter:
 
 def _window_to_wire(window: Window) -> dict[int, Any]:
     sums = window.statistics
-    return {
+    wire = {
         1: window.start_us,
         2: window.duration_us,
         3: window.release,
@@ -183,6 +184,9 @@ def _window_to_wire(window: Window) -> dict[int, Any]:
         7: sums.mean.astype("<f8").tobytes() + sums.m2.astype("<f8").tobytes(),
         8: encode_operations(window.operations),
     }
+    if window.feedback.labels.any():
+        wire[9] = encode_feedback(window.feedback)
+    return wire
 
 
 def _window_from_wire(wire: dict[int, Any]) -> Window:
@@ -202,4 +206,5 @@ def _window_from_wire(wire: dict[int, Any]) -> Window:
     )
     # Operations came later: what an older agent kept has none.
     operations = decode_operations(wire[8]) if 8 in wire else Operations()
-    return Window(wire[1], wire[2], wire[3], sums, operations)
+    feedback = decode_feedback(wire[9]) if 9 in wire else Feedback.none()
+    return Window(wire[1], wire[2], wire[3], sums, operations, feedback=feedback)

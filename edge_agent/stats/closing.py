@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from edge_agent.clock import Clock
 from edge_agent.stats.accumulator import Window
 from edge_agent.stats.noise import LEAST_INFERENCES, Noise
+from edge_contract.evidence import encode_feedback
 from edge_contract.messages import UpMessage
 from edge_contract.operations import Operations, encode_operations
 from edge_contract.window import WindowStatistics
@@ -35,8 +36,10 @@ class ClosedWindow:
     def report_builder(self, clock: Clock) -> Callable[[bytes, int], UpMessage]:
         """Return what makes the report, given its identity."""
         window, operations = self.window, self.window.operations
+        feedback_block = encode_feedback(window.feedback)
         if self.noise is not None:
             operations = replace(operations, latency=Operations().latency)
+            feedback_block = b""
         sums = self._tell()
         counts, moments = encode_blocks(sums)
         operation_block = encode_operations(operations)
@@ -61,6 +64,7 @@ class ClosedWindow:
                 moment_block=moments,
                 operation_block=operation_block,
                 epsilon_millionths=sums.epsilon_millionths,
+                feedback_block=feedback_block,
             )
 
         return build

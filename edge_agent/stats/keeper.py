@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
+
 from edge_agent.clock import Clock
 from edge_agent.errors import AgentError
 from edge_agent.flow import Float32, Gauges, Grid, Int64
@@ -30,13 +32,15 @@ from edge_agent.stats.accumulator import (
 )
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
 from edge_agent.stats.closing import ClosedWindow, is_tellable
+from edge_agent.stats.feedback import Verdict
 from edge_agent.stats.meter import Meter
 from edge_agent.stats.noise import LEAST_INFERENCES, Noise
 from edge_agent.stats.ring import MAX_SLOTS, Ring, Slot
 from edge_agent.stats.rules import Seen
+from edge_contract.evidence import Feedback
 from edge_contract.messages import UpMessage
 from edge_contract.operations import Operations
-from edge_contract.profile import Layout, ReferenceProfile
+from edge_contract.profile import CONFIDENCE_BINS, Layout, ReferenceProfile
 
 MAX_BACKLOG: Final = 1024
 COUNT_SECONDS: Final = 1.0
@@ -267,6 +271,25 @@ class StatisticsKeeper:
         with self._lock:
             self._count()
 
+    def add_label(self, release: bytes, verdict: Verdict) -> None:
+        """Count one label into the open window of the release that gave the answer.
+
+        It is as durable as that window: see ``checkpoint``.
+
+        Args:
+            release: First 8 bytes of the release's digest.
+            verdict: What the label says.
+        """
+        labels, errors = np.zeros((2, CONFIDENCE_BINS), dtype=np.int64)
+        labels[verdict.confidence_bin] = 1
+        errors[verdict.confidence_bin] = verdict.is_error
+        with self._lock:
+            self._count()
+            lane = self._lane
+            if lane is not None and lane.accumulator.release == release:
+                lane.accumulator.add_label(verdict.time_us, Feedback(labels, errors))
+                self._end_us = lane.accumulator.end_us or 0
+
     def flush(self) -> None:
         """Count all that was recorded, and store the windows that closed."""
         with self._lock:
@@ -352,7 +375,7 @@ class StatisticsKeeper:
         window = with_operations(with_lost(window, self._lost), self._meter.operations)
         self._lost = 0
         self._meter.restart()
-        if window.produced == 0 and window.statistics.rows == 0:
+        if window.is_empty:
             return
         self._closed_total += window.produced
         self._backlog.append(ClosedWindow(window, self._closed_total, noise))

@@ -75,6 +75,7 @@ class TwinRepository:
 
     def __init__(self, slots: Mapping[str, TwinSlot]) -> None:
         self._slots = dict(slots)
+        self.labels: list[tuple[str, str | int]] = []
 
     @property
     def names(self) -> Sequence[str]:
@@ -88,6 +89,13 @@ class TwinRepository:
 
     def unload(self, name: str) -> None:
         self._find(name).unload()
+
+    def feedback(
+        self, name: str, labels: Sequence[tuple[str, str | int]]
+    ) -> Mapping[str, int]:
+        self._find(name)
+        self.labels.extend(labels)
+        return {"taken": len(labels)}
 
     def _find(self, name: str) -> TwinSlot:
         if name not in self._slots:

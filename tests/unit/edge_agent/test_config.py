@@ -18,6 +18,7 @@ from edge_agent.config import (
     load_config,
     parse_config,
 )
+from edge_agent.config.feedback import FeedbackConfig, FileLabelsConfig
 from edge_agent.config.structure import KeyedError, find_member, make_converter
 from edge_agent.config.units import Duration, Percent, Size
 from edge_contract.errors import ConfigError
@@ -92,18 +93,28 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
         "  max_json:",
         "privacy:",
         "  epsilon:",
+        "rows_per_second:",
+        "feedback:",
+        "remember:",
+        "within:",
+        "labels:",
+        "- {type: file, path: labels",
     )
     text = [
         new if new.strip().startswith(optional) or new.startswith(optional) else old
         for old, new in zip(lines, said, strict=True)
     ]
     bare = {f"# {one}": one for one in ("service:", "privacy:")}
+    bare["    # feedback:"] = "    feedback:"
     text = [bare.get(one, one) for one in text]
     config = parse("\n".join(text))
 
     slot = config.models["main"]
     assert slot.bundle == FOLDER / "watch.bundle"
     assert slot.shadow == ShadowConfig(FOLDER / "next.bundle")
+    assert slot.rows_per_second == 50.0
+    labels = (FileLabelsConfig(FOLDER / "labels.jsonl"),)
+    assert slot.feedback == FeedbackConfig(labels=labels)
     assert config.privacy.epsilon_millionths == 1_000_000
     assert config.service == ServiceConfig(
         Address("127.0.0.1", 8080), FOLDER / "agent.sock", Address("127.0.0.1", 8081)
