@@ -31,7 +31,7 @@ bench: setup ## Run the measurements (NAME=x for one) and render their page
 	@$(VENV_PYTHON) -m bench $(NAME)
 
 soak: setup ## The long runs: the same tests with larger numbers
-	@EDGELOOP_SOAK=1 $(VENV_PYTHON) -m pytest -m slow $(ARGS)
+	@EDGELOOP_SOAK=1 $(VENV_PYTHON) -m pytest -m slow -s -o faulthandler_timeout=3600 $(ARGS)
 
 clean: ## Remove what the targets made, .venv included
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
