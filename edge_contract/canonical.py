@@ -107,12 +107,12 @@ def _scan_cbor(data: bytes, max_depth: int) -> None:  # noqa: C901, PLR0915  one
         if argument >= _IMMEDIATE:
             argument, position = _read_argument(data, position, major, argument)
         due -= 1
-        if major in {_MAJOR_BYTES, _MAJOR_TEXT}:
+        if _MAJOR_BYTES <= major <= _MAJOR_TEXT:
             position += argument
             if position > end:
                 msg = f"CBOR: a string of {argument} bytes passes the end of the data"
                 raise CanonicalError(msg)
-        elif major in {_MAJOR_ARRAY, _MAJOR_MAP}:
+        elif _MAJOR_ARRAY <= major <= _MAJOR_MAP:
             if len(pending) >= max_depth:
                 msg = f"CBOR: nested deeper than {max_depth}"
                 raise CanonicalError(msg)

@@ -39,13 +39,18 @@ def encode_counts(counts: Int64) -> bytes:
     if high < _CONTINUE:
         return counts.astype(np.uint8).tobytes()
     width = -(-high.bit_length() // _SHIFT)
-    shifts = np.arange(width, dtype=np.int64) * _SHIFT
-    groups = (counts[:, np.newaxis] >> shifts) & (_CONTINUE - 1)
-    lengths = np.maximum((counts[:, np.newaxis] >> shifts > 0).sum(axis=1), 1)
-    used = np.arange(width) < lengths[:, np.newaxis]
-    more = np.arange(width) < lengths[:, np.newaxis] - 1
-    encoded: NDArray[np.uint8] = (groups | (more * _CONTINUE))[used].astype(np.uint8)
-    return encoded.tobytes()
+    # A column a byte: the low seven bits, and whether the number goes on after them.
+    groups = np.empty((len(counts), width), dtype=np.uint8)
+    used = np.empty((len(counts), width), dtype=np.bool_)
+    used[:, 0] = True
+    rest = counts
+    for column in range(width - 1):
+        np.bitwise_and(rest, _CONTINUE - 1, out=groups[:, column], casting="unsafe")
+        rest = rest >> _SHIFT
+        np.greater(rest, 0, out=used[:, column + 1])
+    groups[:, -1] = rest
+    groups[:, :-1] |= used[:, 1:].view(np.uint8) << _SHIFT
+    return groups[used].tobytes()
 
 
 def encode_signed_counts(counts: Int64) -> bytes:

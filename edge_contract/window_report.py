@@ -35,7 +35,7 @@ from edge_contract.window import WindowStatistics, check_statistics
 
 MAX_WINDOW_BYTES: Final = 32 * 1024
 MAX_COVERS: Final = 1024
-_REQUIRED: Final = (1, 2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21)
+_REQUIRED: Final = {1, 2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 21}
 _INTEGERS: Final = (2, 12, 13, 14, 16, 17, 18)
 _ID_BYTES: Final = 8
 _LIMIT: Final = 2**63
@@ -131,8 +131,8 @@ class WindowReport:
         except CanonicalError as error:
             msg = f"window report: {error}"
             raise MessageError(msg) from error
-        if type(body) is not dict or any(key not in body for key in _REQUIRED):
-            msg = f"window report: expected a map with the keys {_REQUIRED}"
+        if type(body) is not dict or not body.keys() >= _REQUIRED:
+            msg = f"window report: expected a map with the keys {sorted(_REQUIRED)}"
             raise MessageError(msg)
         lost, covers = body.get(19, 0), body.get(22, [])
         _check_body(body, lost, covers)
@@ -263,7 +263,8 @@ def _check_body(body: dict[Any, Any], lost: Any, covers: Any) -> None:
     else:
         msg = f"window report: expected at most {MAX_COVERS} covered seqs"
         raise MessageError(msg)
-    if not all(type(one) is int and 0 <= one < _LIMIT for one in numbers):
+    are_integers = set(map(type, numbers)) == {int}
+    if not (are_integers and min(numbers) >= 0 and max(numbers) < _LIMIT):
         msg = "window report: expected integers from 0 to 2**63 - 1"
         raise MessageError(msg)
     blocks = (body[1], body[10], body[11], body[20], body[21])
