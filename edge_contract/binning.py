@@ -12,7 +12,6 @@ deviations and need nothing but counts, so they work under added noise as well.
 """
 
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +105,9 @@ def normal_scores(reference_counts: Int64) -> Float64:
     >>> normal_scores(np.array([1, 1], np.int64)).tolist()
     [-1.0, 1.0]
     """
+    # Here, as a device never scores: with fractions and decimal it takes half a MiB.
+    from statistics import NormalDist
+
     total = float(reference_counts.sum())
     upper = np.cumsum(reference_counts) / total
     middle = np.clip(upper - reference_counts / (2 * total), 1e-6, 1 - 1e-6)

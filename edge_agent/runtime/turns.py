@@ -22,7 +22,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._free = self._lock.acquire
+        self._take = self._lock.acquire
+        self._let_go = self._lock.release
         self._line: deque[threading.Lock] = deque()
 
     @property
@@ -52,9 +53,9 @@ class Turns:
     def release(self) -> None:
         """Hand the turn to the next in line, if any."""
         if not self._line:
-            self._lock.release()
+            self._let_go()
             # Someone may have stood in line meanwhile, and found the lock taken.
-            if not self._line or not self._lock.acquire(blocking=False):
+            if not self._line or not self._take(blocking=False):
                 return
         try:
             self._line.popleft().release()
@@ -62,7 +63,7 @@ class Turns:
             self.release()
 
     def __enter__(self) -> None:
-        if self._line or not self._free(False):  # noqa: FBT003 - the short way
+        if self._line or not self._take(False):  # noqa: FBT003 - the short way
             self.acquire()
 
     def __exit__(

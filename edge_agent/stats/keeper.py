@@ -221,7 +221,7 @@ class StatisticsKeeper:
             self._next.append(lane)
             self._held = ring.held
             self._is_thinned = reduce is not None
-            self._most = MAX_SLOTS // 2 if self._is_thinned else ring.slots // 2
+            self._most = MAX_SLOTS if self._is_thinned else ring.slots
             self._most_lent, self._lent = ring.slots, 0
             self._wake_up()
 
@@ -259,7 +259,7 @@ class StatisticsKeeper:
         if self._lent >= self._most_lent:
             self._make_room()
         self._lent += 1
-        return rows
+        return np.ascontiguousarray(rows)
 
     def _make_room(self) -> None:
         """Count here and now, all at once.

@@ -19,7 +19,7 @@ Float32 = NDArray[np.float32]
 PostStep = Callable[[Float32], Float32]
 _FEW = 64
 _SAFE = 80.0
-_ONES = np.ones(_FEW, dtype=np.float32)
+_ONES = [np.ones(size, dtype=np.float32) for size in range(_FEW + 1)]
 
 
 def softmax(logits: Float32) -> Float32:
@@ -30,18 +30,15 @@ def softmax(logits: Float32) -> Float32:
     """
     # One row on a device, where each call into numpy counts: where exp can neither
     # overflow nor vanish, there is nothing to shift.
-    if logits.ndim == 1 and logits.size <= _FEW and _is_tame(logits):
+    is_one = logits.ndim == 1 and logits.size <= _FEW
+    if is_one and -_SAFE < max(logits.tolist()) < _SAFE:
         powers: Float32 = np.exp(logits)
-        powers /= powers.dot(_ONES[: powers.size])
+        powers /= powers.dot(_ONES[powers.size])
         return powers
     with np.errstate(invalid="ignore"):  # an infinite logit gives NaN, no warning
         exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Float32 = exponent / exponent.sum(axis=-1, keepdims=True)
     return result
-
-
-def _is_tame(logits: Float32) -> bool:
-    return bool(-_SAFE < max(logits.tolist()) < _SAFE)
 
 
 def sigmoid_pair(logits: Float32) -> Float32:
