@@ -7,7 +7,7 @@ that nothing flutters.
 
 ==========  ==============================================================
 memory      an event; and where the agent has grown by a quarter since it
-            was ready, a clean start anew (a leak heals, a large model does
+            had settled, a clean start anew (a leak heals, a large model does
             not: that one is told of, and serves on)
 cpu         shadow models rest, and an event
 temperature shadow models rest, the loops rest as long as they work, and an
@@ -24,6 +24,7 @@ from edge_agent.config import LimitsConfig
 from edge_agent.flow import Readings
 
 SUSTAIN_US: Final = 10_000_000
+SETTLE_US: Final = 10_000_000
 GROWTH: Final = 1.25
 _RELEASE: Final = 0.9
 _COOLER_BY: Final = 3.0
@@ -55,15 +56,16 @@ class LimitWatch:
         limits: The configured ones.
 
     Attributes:
-        ready_bytes: Resident memory when the agent was ready.
+        settled_bytes: The most resident memory in the first ten seconds.
         passed: The limits that are passed now.
     """
 
     limits: LimitsConfig
-    ready_bytes: int | None = None
+    settled_bytes: int = 0
     passed: set[Limit] = field(default_factory=set)
     _above_since: dict[Limit, int] = field(default_factory=dict)
     _rss_bytes: int = 0
+    _settled_us: int | None = None
 
     @property
     def shadows_rest(self) -> bool:
@@ -78,9 +80,12 @@ class LimitWatch:
     @property
     def wants_restart(self) -> bool:
         """Whether memory has grown over its limit, and a start anew would help."""
-        if Limit.MEMORY not in self.passed or self.ready_bytes is None:
-            return False
-        return self._rss_bytes > self.ready_bytes * GROWTH
+        has_grown = self._rss_bytes > self.settled_bytes * GROWTH
+        return Limit.MEMORY in self.passed and has_grown
+
+    def settle_anew(self) -> None:
+        """Hear that another model serves: what it takes is no growth."""
+        self.settled_bytes, self._settled_us = 0, None
 
     def look(self, readings: Readings, used_bytes: int, now_us: int) -> list[Change]:
         """Take readings.
@@ -94,6 +99,10 @@ class LimitWatch:
             What changed.
         """
         self._rss_bytes = readings.rss_bytes or 0
+        if self._settled_us is None:
+            self._settled_us = now_us + SETTLE_US
+        if now_us <= self._settled_us:
+            self.settled_bytes = max(self.settled_bytes, self._rss_bytes)
         memory, disk = self.limits.memory, self.limits.disk
         cpu, heat = self.limits.cpu, self.limits.temperature
         permille = readings.cpu_permille

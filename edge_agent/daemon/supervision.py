@@ -81,7 +81,7 @@ class Supervisor:
 
     def model_changed(self) -> None:
         """Hear that another model serves: memory is judged anew."""
-        self._limits.ready_bytes = None
+        self._limits.settle_anew()
 
     def run(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         """Look after everything until ``stop``, or until a start anew is needed.
@@ -126,8 +126,6 @@ class Supervisor:
 
     def _look_at_limits(self, now_us: int) -> None:
         readings = self._gauges.read()
-        if self._limits.ready_bytes is None:
-            self._limits.ready_bytes = readings.rss_bytes
         used = measure_folder(self._state_dir)
         for change in self._limits.look(readings, used, now_us):
             self._act(change)

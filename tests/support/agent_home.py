@@ -112,9 +112,11 @@ class AgentHome:
         np.savez(partial, x=x, recording=names)
         partial.replace(self.folder / "source.npz")
 
-    def install(self, recipe: ModelRecipe | None = None) -> str:
-        """Put a release in the store and make it the active one."""
-        file = self.folder / "new.bundle"
+    def install(
+        self, recipe: ModelRecipe | None = None, folder: Path | None = None
+    ) -> str:
+        """Put a release in the store, by way of a folder, and make it the active."""
+        file = (folder or self.folder) / "new.bundle"
         digest = make_bundle(file, recipe)
         slots = Slots(open_slot(self.state_dir, "main"))
         slots.adopt(digest, file)

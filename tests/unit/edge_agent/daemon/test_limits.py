@@ -2,7 +2,7 @@
 """The agent's own limits: passed late, kept again early, and what follows."""
 
 from edge_agent.config import LimitsConfig, Percent, Size
-from edge_agent.daemon.limits import SUSTAIN_US, Change, Limit, LimitWatch
+from edge_agent.daemon.limits import SETTLE_US, SUSTAIN_US, Change, Limit, LimitWatch
 from edge_agent.flow import Readings
 
 MIB = 1024**2
@@ -59,17 +59,37 @@ def test_too_much_processor_time_rests_shadows_and_no_loop() -> None:
     assert (watch.shadows_rest, watch.loops_rest) == (True, False)
 
 
+def settle(watch: LimitWatch, mebibytes: float) -> None:
+    """Let an agent settle at so much memory."""
+    for now_us in (0, SETTLE_US):
+        changes(watch, Readings(rss_bytes=int(mebibytes * MIB)), now_us)
+
+
 def test_memory_that_has_grown_asks_for_a_start_anew() -> None:
-    watch = LimitWatch(LIMITS, ready_bytes=60 * MIB)
-    for now_us in (0, SUSTAIN_US):
+    watch = LimitWatch(LIMITS)
+    settle(watch, 60)
+    for now_us in (SETTLE_US + 1, SETTLE_US + 1 + SUSTAIN_US):
         changes(watch, Readings(rss_bytes=101 * MIB), now_us)
 
     assert watch.wants_restart
 
 
 def test_a_model_that_is_large_from_the_start_is_told_of_and_serves_on() -> None:
-    watch = LimitWatch(LIMITS, ready_bytes=99 * MIB)
-    for now_us in (0, SUSTAIN_US):
+    watch = LimitWatch(LIMITS)
+    # The first reading may be one of before the model was there.
+    changes(watch, Readings(rss_bytes=50 * MIB), 0)
+    for now_us in (2_000_000, SETTLE_US, SETTLE_US + SUSTAIN_US):
+        changes(watch, Readings(rss_bytes=101 * MIB), now_us)
+
+    assert watch.passed == {Limit.MEMORY}
+    assert not watch.wants_restart
+
+
+def test_another_model_may_take_what_it_takes() -> None:
+    watch = LimitWatch(LIMITS)
+    settle(watch, 60)
+    watch.settle_anew()
+    for now_us in (SETTLE_US + 1, SETTLE_US + 1 + SUSTAIN_US):
         changes(watch, Readings(rss_bytes=101 * MIB), now_us)
 
     assert watch.passed == {Limit.MEMORY}
