@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device's part of Edgeloop: local inference, statistics, safe model updates.
 
-``load`` is the public interface for programs that infer by themselves; the daemon is
-``edge-agent run``.
+``load`` is the public interface for programs that infer by themselves, unobserved;
+``embedded.open_agent`` for those that want all that the daemon, ``edge-agent run``,
+does.
 """
 
 from typing import TYPE_CHECKING
