@@ -205,6 +205,52 @@ class BrokerConnection:
             self._ended.set()
 
 
+class _Visitor:
+    """Hears whether a broker takes us; a ``BrokerUser``."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.heard = threading.Event()
+
+    def on_ready(self, client: paho.Client) -> None:
+        del client
+        self.heard.set()
+
+    def on_message(self, topic: str, payload: bytes, *, is_retained: bool) -> None:
+        pass
+
+    def on_lost(self, reason: str) -> None:
+        if not self.heard.is_set():
+            self.reason = reason
+            self.heard.set()
+
+
+def visit_broker(options: BrokerOptions, patience_seconds: float = 10.0) -> str:
+    """Connect once, and leave again; for ``edge-agent check``.
+
+    Where a client id is given, whoever holds it is driven out.
+
+    Returns:
+        Who answered.
+
+    Raises:
+        LinkError: The broker is not there, refuses, or says nothing; or see
+            ``BrokerConnection``.
+    """
+    visitor = _Visitor()
+    connection = BrokerConnection(options, visitor)
+    where = f"broker {options.host}:{connection.port}"
+    connection.start()
+    is_heard = visitor.heard.wait(patience_seconds)
+    connection.close()
+    if not is_heard or visitor.reason:
+        reason = visitor.reason or f"{where}: no answer in {patience_seconds:g} s"
+        raise LinkError(
+            reason, next_step="check that it runs and is in reach, and who may log in"
+        )
+    return f"{where} answers"
+
+
 class _Socket(ssl.SSLSocket):
     """A TLS socket that closes itself where the handshake fails: paho would not."""
 

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(arguments, error.code, error.message, error.next_step)
         return error.exit_code
     except OSError as error:
-        _complain(arguments, "os", str(error), "")
+        _complain(arguments, "os", *_describe(error))
         return EXIT_FAILED
 
 
@@ -448,6 +448,15 @@ def _fraction(text: str) -> float:
 
 def _answer(arguments: Arguments, document: Any, text: str) -> None:
     print(json.dumps(document, indent=1) if arguments.json else text)
+
+
+def _describe(error: OSError) -> tuple[str, str]:
+    """Return what the system refused, in words, and what to do about it."""
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is None:
+        return reason, "run edge-agent check, which looks at disk and folders"
+    step = "check the path" if isinstance(error, FileNotFoundError) else "check its use"
+    return f"{error.filename}: {reason}", f"{step}, and who may read or write it"
 
 
 def _complain(arguments: Arguments, code: str, message: str, next_step: str) -> None:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_agent.broker import visit_broker
 from edge_agent.clock import SystemClock
 from edge_agent.config import AgentConfig, FileSourceConfig, SlotConfig
+from edge_agent.config.sinks import MqttSinkConfig, SinkConfig, WebhookSinkConfig
+from edge_agent.config.sources import MqttSourceConfig
 from edge_agent.daemon.agent import find_device
 from edge_agent.daemon.status import LOCK_NAME, read_status
 from edge_agent.errors import AgentError
@@ -22,6 +25,7 @@ from edge_agent.ota.slots import FOLDER, Slots, free_bytes
 from edge_agent.probe import Limits, run_selftest, selftest_command
 from edge_agent.runtime.backend import RUNTIMES, find_backend
 from edge_agent.runtime.hardware import find_device_profile
+from edge_agent.sinks.webhook import WebhookOutlet
 from edge_agent.sources.recording import load_recordings
 from edge_agent.store import is_locked
 from edge_agent.telemetry.greeting import greet
@@ -82,7 +86,9 @@ def _run(name: str, check: Callable[[], str]) -> CheckResult:
             name, ok=False, detail=error.message, next_step=error.next_step
         )
     except OSError as error:
-        return CheckResult(name, ok=False, detail=str(error))
+        detail = f"{error.filename or name}: {(error.strerror or str(error)).lower()}"
+        step = "check the path, and who may read and write it"
+        return CheckResult(name, ok=False, detail=detail, next_step=step)
 
 
 def _check_state_dir(folder: Path) -> str:
@@ -160,6 +166,8 @@ def _check_broker(config: AgentConfig) -> str:
 
 def _check_source(slot: SlotConfig) -> str:
     source = slot.source
+    if isinstance(source, MqttSourceConfig):
+        return visit_broker(source)
     if not isinstance(source, FileSourceConfig):
         return str(getattr(source, "type", "none: only the local service asks"))
     if source.follow and not source.path.exists():
@@ -175,8 +183,17 @@ def _check_sinks(slot: SlotConfig) -> str:
         if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
             msg = f"{path.parent}: expected a folder that can be written"
             raise CheckError(msg, next_step="make it, or change the sink's path")
-    found = ", ".join(one.type for one in slot.sinks)
+    found = ", ".join(_visit(one) for one in slot.sinks)
     return found or "none: results are counted only"
+
+
+def _visit(sink: SinkConfig) -> str:
+    """Return what answers where a sink sends results to; others are files."""
+    if isinstance(sink, MqttSinkConfig):
+        return visit_broker(sink)
+    if isinstance(sink, WebhookSinkConfig):
+        return WebhookOutlet(sink).visit()
+    return sink.type
 
 
 def _check_model(state_dir: Path, name: str, slot: SlotConfig) -> str:

@@ -74,15 +74,32 @@ class WebhookOutlet:
     def close(self) -> None:
         """Do nothing: no connection is kept."""
 
-    def _post(self, body: bytes) -> int:
+    def visit(self) -> str:
+        """Connect, and leave again without a request; return who answered.
+
+        Raises:
+            SinkError: The server is not there, or not who it should be.
+        """
+        connection = self._connection()
+        try:
+            connection.connect()
+        except _FAILURES as error:
+            msg = f"webhook {self._url.netloc}: {type(error).__name__}: {error}"
+            raise SinkError(msg, next_step="check the server and the url") from error
+        finally:
+            connection.close()
+        return f"webhook {self._url.netloc} answers"
+
+    def _connection(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port
-        connection: http.client.HTTPConnection
         if self._tls is None:
-            connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
-        else:
-            connection = http.client.HTTPSConnection(
-                host, port, timeout=self._timeout, context=self._tls
-            )
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        return http.client.HTTPSConnection(
+            host, port, timeout=self._timeout, context=self._tls
+        )
+
+    def _post(self, body: bytes) -> int:
+        connection = self._connection()
         key = hashlib.sha256(body).hexdigest()
         path = urllib.parse.urlunsplit(
             ("", "", self._url.path or "/", self._url.query, "")

@@ -50,7 +50,9 @@ def load_frames(path: Path, shape: tuple[int, ...]) -> Float32:
         frames = np.asarray(found, dtype=np.float32)
     except (OSError, ValueError, KeyError, EOFError) as error:
         msg = f"{path}: expected an array x in an .npz or .npy file: {error}"
-        raise SourceError(msg) from error
+        raise SourceError(
+            msg, next_step="np.savez(path, x=frames) writes one"
+        ) from error
     if frames.shape == shape:
         frames = frames[np.newaxis]
     if frames.shape[1:] != shape:

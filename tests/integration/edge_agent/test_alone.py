@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from edge_contract.signing import generate_key
-from tests.support.agent_home import AgentHome, await_value, program
+from tests.support.agent_home import AgentHome, await_value, program, unused_port
 from tests.support.bundles import ModelRecipe, damage_model, make_bundle
+from tests.support.mqtt_broker import Rumqttd
 
 GREEDY = (759, 127)  # see test_probe
 FILE = """\
@@ -297,6 +298,42 @@ def test_what_a_check_finds_has_a_next_step(home: LonelyHome) -> None:
     assert not found["models.two.model"]["ok"]
     assert found["broker"]["detail"] == "none: nothing is sent"
     assert [name for name, one in found.items() if not one["detail"]] == []
+    assert [
+        one for one in found.values() if not one["ok"] and not one["next_step"]
+    ] == []
+
+
+def test_a_check_visits_whom_sources_and_sinks_talk_to(
+    home: LonelyHome, tmp_path: Path
+) -> None:
+    broker, nobody = Rumqttd(tmp_path), unused_port()
+    broker.start()
+    flows = (
+        "  {name}: {{bundle: one.bundle, trust: [builder.pub],\n"
+        "    source: {{type: mqtt, topics: [a], port: {port}}},\n"
+        "    sinks: [{{type: mqtt, topic: b, port: {port}}}, {{type: webhook, "
+        "url: 'http://127.0.0.1:{port}/x'}}]}}\n"
+    )
+    home.config.write_text(
+        "state_dir: state\nmodels:\n"
+        + flows.format(name="there", port=broker.port)
+        + flows.format(name="gone", port=nobody)
+    )
+    try:
+        done = home.run("check", "--json")
+    finally:
+        broker.stop()
+
+    found = {one["name"]: one for one in json.loads(done.stdout)}
+    there, gone = f"127.0.0.1:{broker.port}", f"127.0.0.1:{nobody}"
+    answers = f"broker {there} answers"
+    assert found["models.there.source"]["detail"] == answers
+    sinks = found["models.there.sinks"]["detail"]
+    assert sinks == f"{answers}, webhook {there} answers"
+    for name in ("models.gone.source", "models.gone.sinks"):
+        assert not found[name]["ok"]
+        assert found[name]["detail"].startswith(f"broker {gone}: ")
+        assert found[name]["next_step"].startswith("check that it runs")
 
 
 @pytest.mark.slow
