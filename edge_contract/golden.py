@@ -147,9 +147,8 @@ def signal_to_noise_db(
     noise = float(((reference.astype(np.float64) - other) ** 2).sum())
     if noise == 0:
         return EXACT_SQNR_DB
-    if signal == 0:
-        return float("-inf")
-    return 10 * float(np.log10(signal / noise))
+    ratio = signal / noise  # 0, too, where the noise is beyond all numbers
+    return 10 * float(np.log10(ratio)) if ratio else float("-inf")
 
 
 def _disagreements(

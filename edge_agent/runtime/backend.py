@@ -81,3 +81,25 @@ def find_backend(runtime: str) -> BackendModule:
         raise BackendError(msg, next_step="build the bundle for one of these")
     module: BackendModule = importlib.import_module(_MODULES[runtime])
     return module
+
+
+def explain_import(package: str, extra: str, error: ImportError) -> BackendError:
+    """Return why a runtime cannot be imported: it is absent, or does not load.
+
+    Args:
+        package: What is imported.
+        extra: The extra of edgeloop that brings it.
+        error: What the import raised.
+
+    >>> error = ImportError("libstdc++.so.6: cannot open shared object file")
+    >>> explain_import("onnxruntime", "agent-onnx", error).next_step
+    'install that library of the system; libstdc++.so.6: apt install libstdc++6'
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        msg = f"{package} is not installed"
+        return BackendError(msg, next_step=f"install edgeloop[{extra}]")
+    return BackendError(
+        f"{package} is installed and cannot be loaded: {str(error)[:300]}",
+        next_step="install that library of the system; libstdc++.so.6: apt install "
+        "libstdc++6",
+    )

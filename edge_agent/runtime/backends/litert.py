@@ -7,6 +7,7 @@ See ``runtime.interpreter`` for how a model is run.
 import importlib.metadata
 
 from edge_agent.errors import BackendError
+from edge_agent.runtime.backend import explain_import
 from edge_agent.runtime.interpreter import InterpreterBackend, load_interpreter
 
 
@@ -19,8 +20,7 @@ def load_model(model: bytes, *, threads: int) -> InterpreterBackend:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        msg = "LiteRT: ai-edge-litert is not installed"
-        raise BackendError(msg, next_step="install edgeloop[agent]") from error
+        raise explain_import("ai_edge_litert", "agent", error) from error
     return load_interpreter(Interpreter, model, threads=threads, runtime="LiteRT")
 
 

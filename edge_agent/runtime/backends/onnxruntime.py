@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_agent.errors import BackendError
 from edge_agent.flow import Float32
+from edge_agent.runtime.backend import explain_import
 
 _QUIET = 3
 _SILENCE = "ORT_DISABLE_TELEMETRY"
@@ -76,8 +77,7 @@ def load_model(model: bytes, *, threads: int) -> OnnxBackend:
     try:
         import onnxruntime
     except ImportError as error:
-        msg = "ONNX Runtime: onnxruntime is not installed"
-        raise BackendError(msg, next_step="install edgeloop[agent-onnx]") from error
+        raise explain_import("onnxruntime", "agent-onnx", error) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -7,6 +7,7 @@ See ``runtime.interpreter`` for how a model is run.
 import importlib.metadata
 
 from edge_agent.errors import BackendError
+from edge_agent.runtime.backend import explain_import
 from edge_agent.runtime.interpreter import InterpreterBackend, load_interpreter
 
 
@@ -19,10 +20,7 @@ def load_model(model: bytes, *, threads: int) -> InterpreterBackend:
     try:
         from tflite_runtime.interpreter import Interpreter
     except ImportError as error:
-        msg = "tflite-runtime: tflite-runtime is not installed"
-        raise BackendError(
-            msg, next_step="install edgeloop[agent] on a 32-bit device"
-        ) from error
+        raise explain_import("tflite_runtime", "agent", error) from error
     return load_interpreter(
         Interpreter, model, threads=threads, runtime="tflite-runtime"
     )

@@ -116,6 +116,23 @@ def test_a_runtime_that_is_not_installed_is_said(tmp_path: Path) -> None:
         loaded(tmp_path, ModelRecipe(runtime="tflite-runtime"))
 
 
+def test_a_runtime_that_is_installed_and_does_not_load_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "tflite_runtime"
+    broken.mkdir()
+    why = "libstdc++.so.6: cannot open shared object file: No such file or directory"
+    (broken / "__init__.py").write_text("")
+    (broken / "interpreter.py").write_text(f"raise ImportError({why!r})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(BackendError, match="installed and cannot be loaded") as caught:
+        find_backend("tflite-runtime").load_model(b"", threads=1)
+
+    assert why in caught.value.message
+    assert "apt install libstdc++6" in caught.value.next_step
+
+
 def test_no_onnx_model_is_refused() -> None:
     with pytest.raises(BackendError, match="ONNX Runtime: the model cannot be loaded"):
         find_backend("onnxruntime").load_model(b"no model", threads=1)
