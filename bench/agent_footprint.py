@@ -4,7 +4,9 @@
 A model of a few kilobytes serves, or none. Promises in PSS: at most 35 MiB without a
 runtime, 45 with LiteRT, 55 with ONNX Runtime, the local service off. The baseline is an
 interpreter that has imported numpy, paho and the same runtime, and waits. PSS depends
-on what else runs; what the agent would take alone is stated beside it.
+on what else runs; what the agent would take alone is stated beside it. Both read their
+modules compiled, as pip leaves them; without docstrings (``PYTHONOPTIMIZE=2``) they are
+stated too.
 """
 
 import contextlib
@@ -20,7 +22,7 @@ from bench.harness.document import (
     summarise,
     write_document,
 )
-from bench.harness.process import Memory, idle_memory, read_memory
+from bench.harness.process import Memory, as_installed, idle_memory, read_memory
 from tests.support.agent_home import AgentHome
 from tests.support.bundles import ModelRecipe
 from tests.support.mqtt_broker import Rumqttd, free_port
@@ -51,10 +53,11 @@ def run() -> Document:
     with tempfile.TemporaryDirectory() as scratch:
         broker = Rumqttd(Path(scratch))
         broker.start()
+        scales = Scales(broker.port, Path(scratch, "compiled"))
         try:
             for name, recipe, floor, most in CASES:
-                rows += measure(name, recipe, floor, most, broker.port)
-            rows += measure_service(broker.port)
+                rows += measure(name, recipe, floor, most, scales)
+            rows += measure_service(scales)
         finally:
             broker.stop()
     return make_document("agent_footprint", rows)
@@ -65,12 +68,13 @@ def measure(
     recipe: ModelRecipe | None,
     floor: str,
     most: float,
-    port: int,
+    scales: "Scales",
     runs: int = RUNS,
 ) -> list[Row]:
     """State what an agent takes with one runtime."""
-    found = [weigh(recipe, port) for _ in range(runs)]
-    bare, _, _ = summarise([idle_memory(floor).pss for _ in range(runs)])
+    found = scales.weigh_agents(recipe, runs)
+    plain = scales.weigh_agents(recipe, runs, PYTHONOPTIMIZE="2")
+    bare, _, _ = summarise([scales.weigh(floor).pss for _ in range(runs + 1)][1:])
     value, n, spread = summarise([one.pss for one in found])
     return [
         Row(
@@ -86,13 +90,14 @@ def measure(
         ),
         state(f"{name}: RSS", [one.rss for one in found]),
         state(f"{name}: as the only program of Python", [one.alone for one in found]),
+        state(f"{name}, without docstrings: PSS", [one.pss for one in plain]),
     ]
 
 
-def measure_service(port: int, runs: int = RUNS) -> list[Row]:
+def measure_service(scales: "Scales", runs: int = RUNS) -> list[Row]:
     """State what LiteRT takes with the HTTP service listening, as far as it does."""
     service = f"service: {{http: '127.0.0.1:{free_port()}'}}\n"
-    found = [weigh(ModelRecipe(), port, service) for _ in range(runs)]
+    found = scales.weigh_agents(ModelRecipe(), runs, service)
     return [
         state("LiteRT, service configured: PSS", [one.pss for one in found]),
         state("the same, as the only program of Python", [one.alone for one in found]),
@@ -105,29 +110,58 @@ def state(case: str, values: list[float]) -> Row:
     return Row(case, value, "MiB", n=n, spread=spread)
 
 
-def weigh(recipe: ModelRecipe | None, port: int, more: str = "") -> Memory:
-    """Return what an agent takes once it is connected and has settled.
+class Scales:
+    """Weighs idle programs.
 
-    Raises:
-        RuntimeError: It did not come up.
+    Args:
+        port: Of a broker.
+        compiled: Where modules are kept compiled.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        home = AgentHome(Path(scratch), rate=0.1, checkpoint="10s")
-        home.config.write_text(home.config.read_text() + more)
-        home.enrol(port)
-        home.record()
-        if recipe is not None:
-            home.install(recipe)
-        home.start()
-        with contextlib.closing(home):
-            home.await_status("connected", value=True)
-            home.await_status("state", "no model" if recipe is None else "serving")
-            time.sleep(SETTLE_SECONDS)
-            if home.process is None:
-                raise RuntimeError("agent: expected it to run")
-            memory = read_memory(home.process.pid)
-            home.stop()
-    return memory
+
+    def __init__(self, port: int, compiled: Path) -> None:
+        self._port = port
+        self._environment = as_installed(compiled)
+
+    def weigh(self, code: str) -> Memory:
+        """Return what an interpreter takes that has run ``code``."""
+        return idle_memory(code, **self._environment)
+
+    def weigh_agents(
+        self, recipe: ModelRecipe | None, runs: int, more: str = "", **told: str
+    ) -> list[Memory]:
+        """Return what an agent takes, each time; one more compiles its modules first.
+
+        Args:
+            recipe: Its model; None: it has none.
+            runs: How often.
+            more: Lines for its configuration.
+            told: Variables for its environment.
+        """
+        environment = {**self._environment, **told}
+        found = [self._weigh_agent(recipe, more, environment) for _ in range(runs + 1)]
+        return found[1:]
+
+    def _weigh_agent(
+        self, recipe: ModelRecipe | None, more: str, environment: dict[str, str]
+    ) -> Memory:
+        with tempfile.TemporaryDirectory() as scratch:
+            home = AgentHome(Path(scratch), rate=0.1, checkpoint="10s")
+            home.config.write_text(home.config.read_text() + more)
+            home.enrol(self._port)
+            home.record()
+            if recipe is not None:
+                home.install(recipe)
+            home.start(**environment)
+            with contextlib.closing(home):
+                home.await_status("connected", value=True)
+                wanted = "no model" if recipe is None else "serving"
+                home.await_status("state", wanted)
+                time.sleep(SETTLE_SECONDS)
+                if home.process is None:
+                    raise RuntimeError("agent: expected it to run")
+                memory = read_memory(home.process.pid)
+                home.stop()
+        return memory
 
 
 if __name__ == "__main__":

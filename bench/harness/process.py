@@ -77,11 +77,23 @@ def run_python(code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def idle_memory(code: str) -> Memory:
+def as_installed(folder: Path) -> dict[str, str]:
+    """Return an environment in which modules are read compiled, as pip leaves them.
+
+    What compiles its modules itself keeps a part of the memory that it took.
+
+    Args:
+        folder: Where the first run leaves them for the next.
+    """
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder)}
+
+
+def idle_memory(code: str, **environment: str) -> Memory:
     """Return what an interpreter takes once it has run ``code`` and waits."""
     with subprocess.Popen(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", f"{code}\nprint('ready', flush=True)\ninput()"],
         cwd=ROOT,
+        env={**os.environ, **environment},  # noqa: TID251 - a child's
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -88,7 +88,8 @@ def test_an_agent_starts_says_so_and_is_weighed(tmp_path: Path) -> None:
     broker = Rumqttd(tmp_path)
     broker.start()
     try:
-        found = agent_footprint.weigh(None, broker.port)
+        scales = agent_footprint.Scales(broker.port, tmp_path / "compiled")
+        (found,) = scales.weigh_agents(None, 1)
     finally:
         broker.stop()
     assert 10 < found.pss <= found.alone <= found.rss
