@@ -186,17 +186,17 @@ def test_every_limit_acts_and_the_agent_serves_on(home: AgentHome) -> None:
     )
     limits = "{memory: 32MiB, cpu: 2%, temperature: 80.0, disk: 16MiB}"
     home.config.write_text(f"{text}limits: {limits}\n")
-    unnamed = home.install(ModelRecipe(seed=3))
-    (home.slot_dir / "store" / unnamed / "more").write_bytes(bytes(20 * 1024**2))
-    home.install()
-    serving = home.install(ModelRecipe(seed=1))
+    serving = home.install()
+    unnamed = home.slot_dir / "store" / ("f" * 64)
+    unnamed.mkdir()
+    (unnamed / "bundle.bundle").write_bytes(bytes(20 * 1024**2))
     laid = 'mount --bind "$0" /sys/class/thermal && exec "$@"'
     home.command = ["unshare", "--mount", "sh", "-c", laid, str(zone.parent)]
     home.command += program()
     home.start()
     for one in ("memory", "cpu", "temperature", "disk"):
         await_log(home, f"limit.{one}: {one} is above its limit")
-    await_value((home.slot_dir / "store" / unnamed).exists, lambda found: not found)
+    await_value(unnamed.exists, lambda found: not found)
     await_more(home)
     assert home.read_status()["slots"]["main"]["shadow"]["is_resting"]
     (zone / "temp").write_text("60000\n")
