@@ -181,6 +181,8 @@ def _add_fleet(verbs: _Verbs) -> None:
     upload.add_argument("--request", required=True, help="the server's request")
     upload.add_argument("--slot", help=_SLOT)
     upload.add_argument("--fraction", default="1", help="of each recording, 0 to 1")
+    text = "frames that the agent has picked (.npz), instead of the slot's source"
+    upload.add_argument("--file", type=Path, help=text)
 
 
 def _add_replay(verb: argparse.ArgumentParser) -> None:
@@ -364,10 +366,14 @@ def _upload(arguments: Arguments) -> int:
 
     config = _configure(arguments)
     slot, told = config.pick(arguments.slot)
-    if not isinstance(told.source, FileSourceConfig):
-        msg = f"models.{slot}.source: expected one of type file, to take samples from"
-        raise SourceError(msg, next_step="ask a device that has recordings")
-    arrays = read_head(told.source.path, _fraction(arguments.fraction))
+    path: Path | None = arguments.file
+    if path is None:
+        if not isinstance(told.source, FileSourceConfig):
+            msg = f"models.{slot}.source: expected one of type file, to take samples of"
+            step = "ask a device that has recordings, or for frames with `select`"
+            raise SourceError(msg, next_step=step)
+        path = told.source.path
+    arrays = read_head(path, _fraction(arguments.fraction))
     upload = Upload(
         config.state_dir,
         config.samples.budget.bytes,

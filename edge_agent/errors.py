@@ -130,6 +130,12 @@ class FeedbackError(AgentError):
         super().__init__(f"label ({reason}): {problem}", next_step=step)
 
 
+class RequestError(AgentError):
+    """What the fleet asks for cannot be done on this device."""
+
+    code = "agent.request"
+
+
 class ServeError(AgentError):
     """The local service cannot listen."""
 

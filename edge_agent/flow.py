@@ -62,6 +62,7 @@ class Result:
         error: What went wrong.
         stream: As in ``Chunk``; empty for a frame that came by itself.
         ranked: Names and scores of what was decided on, the highest first.
+        marks: ``quarantined``, ``label-wanted``, or none.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Result:
     error: str | None
     stream: str = ""
     ranked: tuple[tuple[str, float], ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 class Source(Protocol):

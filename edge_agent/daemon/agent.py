@@ -217,6 +217,7 @@ class Agent:
             introduce=self._introduce,
             judge=self._judge,
             apply=self._apply_wanted,
+            slots={name: one.requests for name, one in self.slots.items()},
         )
         self._desk = CommandDesk(rules, self._identity)
         self._link = Link(

@@ -22,6 +22,7 @@ from edge_agent.daemon.loading import Loader, LoadRules
 from edge_agent.daemon.local import LocalRules, LocalUpdates
 from edge_agent.daemon.releases import ReleaseWorker
 from edge_agent.daemon.reports import Reporter
+from edge_agent.daemon.requests import SlotRequests
 from edge_agent.daemon.sensors import Sensors, promised_rate
 from edge_agent.daemon.stall import Pulse
 from edge_agent.daemon.wiring import account_of, open_sink, open_source
@@ -32,7 +33,9 @@ from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.updater import Updater
 from edge_agent.probe import Limits, Proof, run_selftest, selftest_command
 from edge_agent.runtime.loop import InferenceLoop
+from edge_agent.runtime.marks import Marks
 from edge_agent.runtime.model import Model, load_bundle
+from edge_agent.runtime.sampler import Sampler
 from edge_agent.runtime.session import Session
 from edge_agent.runtime.shadow import Shadow
 from edge_agent.stats.checkpoint import open_counter
@@ -114,9 +117,19 @@ class ModelSlot:
         self._source = open_source(told, config.statistics.window.us, house.clock)
         self.shadow = self._make_shadow()
         self.feedback = self._make_feedback(stack)
+        self.sampler, self.marks = Sampler(), Marks(self._folder)
         self.session = Session(self.keeper, house.clock, self._watchers())
+        self.requests = SlotRequests(
+            *(name, self._folder, self.session, self.sampler, self.marks),
+            feedback=self.feedback,
+            clock=house.clock,
+        )
         self.loop = InferenceLoop(
-            self._source, self._sink, self.session, self.keeper.finish_window
+            self._source,
+            self._sink,
+            self.session,
+            self.keeper.finish_window,
+            self.marks,
         )
         self._limits = Limits(memory_bytes=told.memory.bytes)
         rules = LoadRules(
@@ -140,6 +153,7 @@ class ModelSlot:
 
     def start(self) -> None:
         """Start to count, to bring releases in, and to infer."""
+        self.requests.tidy()
         self.keeper.start()
         self.releases.start()
         self._inference.start()
@@ -188,8 +202,9 @@ class ModelSlot:
         self.slots.collect(record.digest if record and is_waiting else None)
 
     def look(self, now_us: int) -> None:
-        """Look at sensors and labels; called a few times a second."""
+        """Look at sensors, labels and requests; called a few times a second."""
         self.sensors.look(now_us)
+        self.requests.look(now_us)
         if self.feedback is not None:
             self.feedback.look(now_us)
 
@@ -247,6 +262,7 @@ class ModelSlot:
             "shadow": shadow,
             "sensor_faults": self.sensors.faults,
             "feedback": None if self.feedback is None else self.feedback.describe(),
+            **self.requests.describe(),
         }
 
     def _infer(self) -> None:
@@ -292,7 +308,9 @@ class ModelSlot:
         return deployment
 
     def _watchers(self) -> list[Watcher]:
-        found: list[Watcher] = [] if self.shadow is None else [self.shadow]
+        found: list[Watcher] = [self.sampler]
+        if self.shadow is not None:
+            found.append(self.shadow)
         if self.feedback is not None:
             found.append(self.feedback.book)
         return found

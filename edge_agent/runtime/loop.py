@@ -14,6 +14,7 @@ from typing import Final
 from edge_agent.errors import SinkError, SourceError
 from edge_agent.flow import Grid, Sink, Source
 from edge_agent.runtime.decisions import Decisions
+from edge_agent.runtime.marks import Marks
 from edge_agent.runtime.pipeline import FramePipeline
 from edge_agent.runtime.session import Session
 from edge_contract.errors import EdgeError
@@ -31,6 +32,7 @@ class InferenceLoop:
         sink: Where results go.
         session: Runs and swaps the model.
         on_end: Called when the source is exhausted.
+        marks: Marks results before a sink gets them; None: none gets any.
 
     Attributes:
         source_error: What is wrong with the source; empty while nothing is.
@@ -45,11 +47,13 @@ class InferenceLoop:
         sink: Sink,
         session: Session,
         on_end: Callable[[], None],
+        marks: Marks | None = None,
     ) -> None:
         self._source = source
         self._sink = sink
         self._session = session
         self._on_end = on_end
+        self._marks = marks
         self._stop = threading.Event()
         self._pipeline: FramePipeline | None = None
         self._decisions = Decisions()
@@ -94,12 +98,14 @@ class InferenceLoop:
             return
         self.source_error = ""
         for task in tasks:
-            result = self._session.process(task, grid)
-            if result is None:
+            raw = self._session.process(task, grid)
+            if raw is None:
                 return
-            result = self._decisions.settle(task, result, self._session.model)
+            told = self._decisions.settle(task, raw, self._session.model)
+            if self._marks is not None:
+                self._marks.mark(task.data, raw, told)
             try:
-                self._sink.write(result)
+                self._sink.write(told)
             except SinkError as error:
                 if not self.sink_errors:
                     _LOG.warning("results are not written: %s", error)

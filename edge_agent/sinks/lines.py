@@ -12,7 +12,8 @@ _DIGITS: Final = 6
 def describe_result(result: Result) -> dict[str, Any]:
     """Return a result as a JSON object.
 
-    ``label`` is there where something was decided on, ``top`` where several were.
+    ``label`` is there where something was decided on, ``top`` where several were,
+    ``marks`` where it has any.
     """
     found: dict[str, Any] = {"id": result.id, "t_us": result.time_us}
     if result.output is None:
@@ -27,6 +28,8 @@ def describe_result(result: Result) -> dict[str, Any]:
                 [name, round(score, _DIGITS)] for name, score in result.ranked
             ]
     found["digest"] = result.digest
+    if result.marks:
+        found["marks"] = list(result.marks)
     return found
 
 

@@ -50,6 +50,7 @@ class _Answer:
     time_us: int
     came_us: int
     output: Float32 | None  # None: it has its label
+    label: int | None = None
 
 
 class AnswerBook:
@@ -89,6 +90,12 @@ class AnswerBook:
         """
         with self._lock:
             self._settle(now_us)
+
+    def label_of(self, answer_id: str, digest: str) -> int | None:
+        """Return the label that came for an answer; None where none did."""
+        with self._lock:
+            answer = self._answers.get((answer_id, digest))
+            return None if answer is None else answer.label
 
     def take(
         self,
@@ -149,7 +156,7 @@ class AnswerBook:
         winners, confidence, _ = top_two(answer.output[np.newaxis])
         edges = outputs.confidence_edges
         place = int(edges.searchsorted(confidence, side="right")[0])
-        answer.output = None
+        answer.output, answer.label = None, number
         return Verdict(answer.time_us, place, int(winners[0]) != number, number)
 
     def _find(self, answer_id: str, digest: str) -> _Answer:
