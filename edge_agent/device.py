@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 DEVICE_FILE: Final = "device.json"
 MODELS_ROLE: Final = "models"
+_NOTES: Final = "edgeloop"  # our field in what that role signs
 _MAX_ROTATIONS: Final = 256
 
 
@@ -56,9 +57,10 @@ def read_enrolment(path: Path, next_step: str) -> Enrolment:
 def load_builder_keys(state_dir: Path) -> list[bytes]:
     """Return the builder's raw Ed25519 keys, as the enrolled root vouches for them.
 
-    The root vouches for targets, and targets name the keys of ``models``. Targets are
-    those of the last update check; their signatures are verified again, and their
-    expiry is not asked: a stick carries bundles to where no network renews anything.
+    The root vouches for targets, and targets name the keys of ``models``, which may
+    name more. The documents are those of the last update check; their signatures are
+    verified again, and their expiry is not asked: a stick carries bundles to where no
+    network renews anything.
 
     Raises:
         NotEnrolledError: It is not enrolled.
@@ -75,7 +77,14 @@ def load_builder_keys(state_dir: Path) -> list[bytes]:
         root = _follow_rotations(anchor, folder / "root_history")
         targets: Metadata[Targets] = Metadata.from_file(str(folder / "targets.json"))
         root.signed.verify_delegate("targets", targets.signed_bytes, targets.signatures)
-        return ed25519_keys(targets.signed)
+        path = folder / f"{MODELS_ROLE}.json"  # fetched with the first release only
+        if not path.exists():
+            return bundle_keys(targets.signed, None)
+        models: Metadata[Targets] = Metadata.from_file(str(path))
+        targets.signed.verify_delegate(
+            MODELS_ROLE, models.signed_bytes, models.signatures
+        )
+        return bundle_keys(targets.signed, models.signed)
     except (OSError, RepositoryError, DeserializationError, SigningError) as error:
         raise UpdateTrustError(
             f"{folder}: the builder's keys are not known: {error}",
@@ -84,13 +93,26 @@ def load_builder_keys(state_dir: Path) -> list[bytes]:
         ) from error
 
 
-def ed25519_keys(targets: "Targets") -> list[bytes]:
-    """Return the raw Ed25519 keys of the role ``models``, which sign bundles too."""
+def bundle_keys(targets: "Targets", models: "Targets | None") -> list[bytes]:
+    """Return the raw Ed25519 keys that sign bundles: the role's, and those it names.
+
+    The role ``models`` names a key that it replaced, or one beside a key of its own
+    that lies in a hardware module (docs/spec/updates.md, UPD-7).
+
+    Raises:
+        UpdateTrustError: What it names are no keys.
+    """
     role = targets.get_delegated_role(MODELS_ROLE)
     keys = [targets.get_key(one) for one in role.keyids]
-    return [
-        bytes.fromhex(key.keyval["public"]) for key in keys if key.keytype == "ed25519"
-    ]
+    own = [key.keyval["public"] for key in keys if key.keytype == "ed25519"]
+    noted = {} if models is None else models.unrecognized_fields.get(_NOTES, {})
+    try:
+        return [bytes.fromhex(one) for one in [*own, *noted.get("bundle_keys", [])]]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UpdateTrustError(
+            f"models: expected keys that sign bundles, found {noted!r:.200}",
+            next_step="sign the list of releases again with `edge-fleet model renew`",
+        ) from error
 
 
 def _follow_rotations(root: "Metadata[Root]", folder: Path) -> "Metadata[Root]":

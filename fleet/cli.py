@@ -26,6 +26,7 @@ from fleet.devices import verbs as device_verbs
 from fleet.drift import verbs as drift_verbs
 from fleet.errors import RemoteError, RequestError
 from fleet.pipelines import verbs as pipeline_verbs
+from fleet.registry import key_verbs
 from fleet.registry import verbs as registry_verbs
 from fleet.rollout import verbs as rollout_verbs
 from fleet.samples import verbs as sample_verbs
@@ -41,6 +42,7 @@ GROUPS: tuple[Register, ...] = (
     sample_verbs.register,
     pipeline_verbs.register,
     registry_verbs.register,
+    key_verbs.register,
     rollout_verbs.register,
     drift_verbs.register,
     alert_verbs.register,
@@ -83,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "local" in arguments:
             local: _LocalVerb = arguments.local
             return local(arguments)
-        with open_client(_find_address(arguments)) as client:
-            answer: Answer = arguments.handler(arguments, client)
+        answer = _answer(arguments)
     except EdgeError as error:
         return _print_error(error, as_json=arguments.json)
     except OSError as error:
@@ -96,6 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         print(answer.text)
     return answer.exit_code
+
+
+def _answer(arguments: argparse.Namespace) -> Answer:
+    if "state_handler" in arguments:
+        root = Path(arguments.state or DEFAULT_STATE).absolute()
+        worked: Answer = arguments.state_handler(arguments, StateLayout(root))
+        return worked
+    with open_client(_find_address(arguments)) as client:
+        answer: Answer = arguments.handler(arguments, client)
+    return answer
 
 
 def _add_local(

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from edge_contract.errors import EdgeError
 from fleet.client import FleetClient
+from fleet.config import StateLayout
 from fleet.errors import RequestError
 
 # argparse gives the type of ``add_subparsers`` no public name.
@@ -34,6 +35,7 @@ class Answer:
 
 
 Handler: TypeAlias = Callable[[argparse.Namespace, FleetClient], Answer]
+StateHandler: TypeAlias = Callable[[argparse.Namespace, StateLayout], Answer]
 Register: TypeAlias = Callable[[Groups], None]
 
 
@@ -48,6 +50,27 @@ def add_verb(
     verbs: Groups, name: str, handler: Handler, *, summary: str, example: str
 ) -> argparse.ArgumentParser:
     """Add a verb that talks to the server; return its parser for more arguments."""
+    parser = _add_parser(verbs, name, summary, example)
+    parser.add_argument("--server", metavar="URL", help="address of a server elsewhere")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="file with the token for --server"
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def add_state_verb(
+    verbs: Groups, name: str, handler: StateHandler, *, summary: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a verb that works on a state folder, with no server running on it."""
+    parser = _add_parser(verbs, name, summary, example)
+    parser.set_defaults(state_handler=handler)
+    return parser
+
+
+def _add_parser(
+    verbs: Groups, name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         name,
         help=summary,
@@ -56,12 +79,7 @@ def add_verb(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--state", metavar="DIR", help="state folder of the server")
-    parser.add_argument("--server", metavar="URL", help="address of a server elsewhere")
-    parser.add_argument(
-        "--token-file", metavar="FILE", help="file with the token for --server"
-    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(handler=handler)
     return parser
 
 

@@ -287,6 +287,11 @@ def minimal_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 
+def set_pkcs11_module(path: str) -> None:
+    """Say which PKCS#11 library to load: securesystemslib reads it there alone."""
+    os.environ["PYKCS11LIB"] = path
+
+
 def _structure(value: Any, kind: Any, where: tuple[str, str], name: str = "") -> Any:
     origin = get_origin(kind)
     if is_dataclass(kind) and isinstance(kind, type):

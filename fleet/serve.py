@@ -23,6 +23,7 @@ from fleet.auth.tokens import TokenBook, make_token_book
 from fleet.config import FleetConfig, StateLayout, load_config
 from fleet.devices.enrol import Endpoints
 from fleet.errors import StateError
+from fleet.registry.site import Site
 from fleet.services import SystemClock
 from fleet.state import hold_lock, listen_on, pick_ports, write_private
 from fleet.store.engine import database_url, open_engine
@@ -115,7 +116,7 @@ def _serve(
         broker_host=config.broker.host,
         broker_port=ports["broker"],
         api_url=url,
-        tuf_root=layout.tuf / "metadata" / "1.root.json",
+        tuf_root=Site(layout.root).find_root(),
     )
     engine = open_engine(database_url(layout.database))
     migrate(engine)

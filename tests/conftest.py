@@ -36,6 +36,14 @@ def find_postgresql() -> Path | None:
     return installed[-1] if installed else find_program("postgres")
 
 
+def find_softhsm() -> Path | None:
+    """SoftHSM's PKCS#11 library; its tool is beside it."""
+    if find_program("softhsm2-util") is None:
+        return None
+    found = sorted(Path("/usr/lib").glob("**/softhsm/libsofthsm2.so"))
+    return found[-1] if found else None
+
+
 def find_userlands() -> Path | None:
     """The folder of the ARM userlands, once both are made."""
     base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251 - where scripts/arm looks
@@ -57,6 +65,7 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
         f"no chromium: {INSTALL}",
     ),
     "postgresql": (find_postgresql, f"no PostgreSQL server: {INSTALL}"),
+    "softhsm": (find_softhsm, f"no SoftHSM: {INSTALL}"),
     "qemu": (find_userlands, "no ARM userlands: `scripts/arm make arm64 armhf`"),
     "benchdata": (find_benchdata, "no ../shared/benchdata beside the repository"),
 }
@@ -107,3 +116,8 @@ def mosquitto() -> Path:
 @pytest.fixture(scope="session")
 def chromium() -> Path:
     return need("chromium")
+
+
+@pytest.fixture(scope="session")
+def softhsm() -> Path:
+    return need("softhsm")

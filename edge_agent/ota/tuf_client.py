@@ -11,7 +11,7 @@ from typing import Final
 from tuf.api.metadata import TargetFile, Targets
 
 from edge_agent.access import HttpAccess
-from edge_agent.device import MODELS_ROLE, ed25519_keys
+from edge_agent.device import MODELS_ROLE, bundle_keys
 from edge_agent.ota.resolve import MAX_DESIRED_BYTES, UpdateRejectedError
 from edge_agent.ota.trusted import TARGETS, TrustedRepository
 from edge_contract.enrolment import Enrolment
@@ -82,9 +82,10 @@ class TufClient:
         return self._repository.target_url(target)
 
     def model_keys(self) -> list[bytes]:
-        """Return the builder's raw Ed25519 keys, which sign bundles too."""
+        """Return the raw Ed25519 keys that sign the builder's bundles."""
         targets: Targets = self._repository.read(TARGETS, Targets)
-        return ed25519_keys(targets)
+        models: Targets = self._repository.read(MODELS_ROLE, Targets)
+        return bundle_keys(targets, models)
 
     def check_desired_version(self, version: int) -> None:
         """Refuse a desired document older than one that was acted on.

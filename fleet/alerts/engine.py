@@ -19,6 +19,7 @@ from fleet.alerts.fact_rules import (
     FORGED,
     STOPPED,
     find_conditions,
+    find_ending_signatures,
     find_forgeries,
     find_stopped_rollouts,
     find_stuck_updates,
@@ -41,6 +42,7 @@ from fleet.store.alerts import (
 from fleet.store.counters import read_counter, set_counter
 from fleet.store.engine import reading, writing
 from fleet.store.releases import list_releases
+from fleet.store.signatures import list_ending_signatures
 from fleet.store.windows import HOUR_US
 
 _LOG = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class AlertEngine:
             *find_forgeries(forged, fleets, config.limits),
             *find_stuck_updates(updates, fleets, now_us, config.limits),
             *find_stopped_rollouts(rollouts),
+            *find_ending_signatures(list_ending_signatures(connection)),
             *find_verdicts(facts.list_verdict_facts(connection)),
             *find_conditions(facts.list_conditions(connection)),
         ]

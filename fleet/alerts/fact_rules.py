@@ -118,6 +118,20 @@ def find_stopped_rollouts(rollouts: Iterable[Mapping[str, Any]]) -> Iterator[Sym
         )
 
 
+def find_ending_signatures(rows: Iterable[Mapping[str, Any]]) -> Iterator[Symptom]:
+    """Give a symptom a signature that is about to end, or has ended."""
+    for row in rows:
+        yield Symptom(
+            rule="signature_ends",
+            fleet="*",
+            subject=row["role"],
+            device=None,
+            level="serious",
+            title=row["title"],
+            next_step=row["next_step"],
+        )
+
+
 def find_verdicts(verdicts: Iterable[Mapping[str, Any]]) -> Iterator[Symptom]:
     """Give a symptom an open verdict; a season is none."""
     for row in verdicts:

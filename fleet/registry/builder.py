@@ -9,21 +9,20 @@ because they have seen a newer one.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from edge_contract.bundle import Bundle
 from fleet.errors import NotFoundError
 from fleet.registry import metadata, release
-from fleet.registry.errors import ReleaseRefusedError, RepositoryError
-from fleet.registry.keyring import load_signer
+from fleet.registry.errors import ReleaseRefusedError
 
 
 class ModelsApi(Protocol):
@@ -56,19 +55,23 @@ class Builder:
 
     Args:
         api: The server.
-        signer: The builder's key.
+        signers: The builder's key; while it is replaced, the new one too.
         now: The present time, with its zone.
     """
 
     def __init__(
-        self, api: ModelsApi, signer: CryptoSigner, now: Callable[[], datetime]
+        self, api: ModelsApi, signers: Sequence[Signer], now: Callable[[], datetime]
     ) -> None:
         self._api = api
-        self._signer = signer
+        self._signers = signers
         self._now = now
 
-    def publish_bundle(self, path: Path) -> Published:
+    def publish_bundle(self, path: Path, also: Sequence[Key] = ()) -> Published:
         """Publish the bundle at ``path`` as the next release of its model.
+
+        Args:
+            path: The bundle.
+            also: Keys whose bundles the builder vouches for from now on.
 
         Raises:
             BundleUnsignedError: It carries no signature.
@@ -76,13 +79,14 @@ class Builder:
             BundleError: It is not a whole bundle.
             ReleaseRefusedError: The server's current document is not ours.
         """
-        public = bytes.fromhex(self._signer.public_key.keyval["public"])
+        current = self._fetch_current()
+        trusted = release.raw_ed25519([*self._public_keys(), *also])
+        trusted += [bytes.fromhex(one) for one in release.bundle_keys(current)]
         with Bundle.open(path) as bundle:
-            bundle.verify_signature([public])
+            bundle.verify_signature(trusted)
             bundle.check_files()
             manifest = bundle.manifest
         content = path.read_bytes()
-        current = self._fetch_current()
         for one in release.list_releases(current):
             if one.digest == manifest.digest:
                 return Published(one, is_new=False)
@@ -90,7 +94,8 @@ class Builder:
         sha256 = hashlib.sha256(content).hexdigest()
         target = release.describe_target(manifest, counter, len(content), sha256)
         self._api.put_bytes(f"/models/bundles/{sha256}", content)
-        self._sign_and_send(current, {**current.targets, target.path: target})
+        listed = {**current.targets, target.path: target}
+        self._sign_and_send(current, listed, also)
         return Published(release.read_release(target), is_new=True)
 
     def withdraw(self, name: str, counter: int) -> release.Release:
@@ -118,17 +123,24 @@ class Builder:
 
     def _fetch_current(self) -> Targets:
         document = release.parse_models(self._api.get_bytes("/models/metadata"))
-        if not _is_signed_by(document, self._signer.public_key):
+        ours = self._public_keys()
+        if not any(_is_signed_by(document, key) for key in ours):
             raise ReleaseRefusedError(
                 "models: expected the server's list to be signed by the key"
-                f" {self._signer.public_key.keyid[:12]}, found the signatures of"
+                f" {ours[0].keyid[:12]}, found the signatures of"
                 f" {', '.join(document.signatures) or 'nobody'}",
                 next_step="use this server's builder key, see `edge-fleet keys status`",
             )
         return document.signed
 
+    def _public_keys(self) -> list[Key]:
+        return [one.public_key for one in self._signers]
+
     def _sign_and_send(
-        self, current: Targets, listed: Mapping[str, TargetFile]
+        self,
+        current: Targets,
+        listed: Mapping[str, TargetFile],
+        also: Sequence[Key] = (),
     ) -> datetime:
         now = self._now()
         successor = release.build_successor(
@@ -137,26 +149,12 @@ class Builder:
             now.replace(microsecond=0) + metadata.Validity().models,
             metadata.next_version(current.version, now),
         )
-        document: Metadata[Targets] = metadata.sign(successor, self._signer)
+        # While two keys sign, one of them is on its way out: its bundles stay.
+        own = self._public_keys() if len(self._signers) > 1 else []
+        release.trust_bundles_of(successor, [*own, *also])
+        document: Metadata[Targets] = metadata.sign(successor, self._signers)
         self._api.put_bytes("/models/metadata", metadata.encode(document))
         return successor.expires
-
-
-def read_builder_key(path: Path) -> CryptoSigner:
-    """Load the builder's key file.
-
-    Raises:
-        RepositoryError: It cannot be read or is not an Ed25519 key.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RepositoryError(
-            f"{path}: expected the builder's private key, cannot read it:"
-            f" {error.strerror}",
-            next_step="name the key file that `edge-fleet init` printed",
-        ) from error
-    return load_signer(data, str(path))
 
 
 def _is_signed_by(document: Metadata[Targets], key: Key) -> bool:

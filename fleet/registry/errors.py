@@ -3,6 +3,8 @@
 
 * FleetError
     * RepositoryError - the TUF repository on disk is missing or damaged
+        * KeyUnusableError - a signing key cannot be found or used
+        * CeremonyError - a new root lacks signatures, or another one is under way
     * ReleaseRefusedError - a release or its metadata does not verify (trust)
     * ReleaseConflictError - a release contradicts the catalogue
     * ExportError - a folder for an export holds other things, or a copy is damaged
@@ -15,6 +17,18 @@ class RepositoryError(StateError):
     """The TUF repository on disk is missing, damaged or lacks a key."""
 
     code = "fleet.registry.repository"
+
+
+class KeyUnusableError(RepositoryError):
+    """A signing key cannot be found, is of another kind, or does not sign."""
+
+    code = "fleet.registry.key"
+
+
+class CeremonyError(RepositoryError):
+    """A new root lacks signatures, or does not fit the one that is in force."""
+
+    code = "fleet.registry.ceremony"
 
 
 class ReleaseRefusedError(RefusedError):

@@ -57,6 +57,12 @@ def move_file(source: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def remove_file(path: Path) -> None:
+    """Delete a file, if it is there, durably."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in ``folder`` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

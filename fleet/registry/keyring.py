@@ -1,30 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Key files: where they lie, how they are made and read.
+"""The keys folder: which keys of which role are at hand on this machine.
 
-Owns the folders ``keys/offline`` (root, targets, models: never read by the server,
-and better moved to another machine) and ``keys/online`` (snapshot, timestamp and one
-key a fleet). It signs nothing itself; see ``metadata``.
+Owns ``keys/offline`` (root, targets, models: never read by the server, and better moved
+to another machine) and ``keys/online`` (snapshot, timestamp and one key a fleet). A key
+lies there as ``ROLE.pem`` or ``ROLE.ID.pem``, or as a reference, ``ROLE.ID.uri``, to
+where it is. Which of them count is what the metadata says, never the file's name: so
+keys can be replaced with nothing to rename. It signs nothing; see ``key_reference``.
 """
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 
-from fleet.registry.errors import RepositoryError
-from fleet.registry.files import PRIVATE_MODE, save_bytes
+from fleet.registry.errors import KeyUnusableError
+from fleet.registry.files import PRIVATE_MODE, move_file, save_bytes
+from fleet.registry.key_reference import (
+    FILE,
+    KeyReference,
+    find_key,
+    make_key_file,
+    public_pem,
+)
 
 OFFLINE_ROLES = ("root", "targets", "models")
 ONLINE_ROLES = ("snapshot", "timestamp")
 _PRIVATE_FOLDER_MODE = 0o700
+_ID_DIGITS = 12
 
 
 def fleet_role(fleet: str) -> str:
@@ -34,7 +37,7 @@ def fleet_role(fleet: str) -> str:
 
 @dataclass(frozen=True)
 class Keyring:
-    """The key files below one ``keys`` folder.
+    """The keys below one ``keys`` folder.
 
     Attributes:
         folder: The folder that holds ``offline`` and ``online``.
@@ -43,80 +46,121 @@ class Keyring:
     folder: Path
 
     def path(self, role: str) -> Path:
-        """Return where the private key of ``role`` lies."""
-        place = "offline" if role in OFFLINE_ROLES else "online"
-        return self.folder / place / f"{role}.pem"
+        """Return where the first private key of ``role`` is made."""
+        return self._place(role) / f"{role}.pem"
 
     @property
     def builder_public(self) -> Path:
         """Where the public half of the ``models`` key lies."""
         return self.folder / "models.pub"
 
-    def has(self, role: str) -> bool:
-        """Whether the private key of ``role`` is on this machine."""
-        return self.path(role).exists()
-
-    def signer(self, role: str) -> CryptoSigner:
-        """Load the key of ``role``.
+    def references(self, role: str) -> list[KeyReference]:
+        """Return all keys of ``role`` at hand, whether they count or not.
 
         Raises:
-            RepositoryError: The file is missing or is not an Ed25519 key.
+            RepositoryError: A file is no key.
         """
-        path = self.path(role)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise RepositoryError(
-                f"{path}: expected the private key of role {role}, cannot read it:"
-                f" {error.strerror}",
-                next_step="restore the keys folder from its backup",
-            ) from error
-        return load_signer(data, str(path))
+        return [reference for _, reference in self._files(role)]
 
-    def ensure(self, role: str) -> CryptoSigner:
-        """Load the key of ``role``, making one first if there is none."""
-        path = self.path(role)
-        if not path.exists():
-            path.parent.mkdir(mode=_PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
-            save_bytes(path, _generate_pem(), mode=PRIVATE_MODE)
-        return self.signer(role)
+    def places(self, role: str) -> list[str]:
+        """Return where private keys of ``role`` are: ``file``, ``hsm``, ...
 
-    def ensure_builder_public(self) -> None:
+        Reads no private key, so that the server may ask.
+        """
+        found = set()
+        for path in self._place(role).glob(f"{role}.*"):
+            if path.suffix == ".pem":
+                found.add(FILE)
+            elif path.suffix == ".uri":
+                reference = KeyReference.decode(path.read_bytes(), str(path))
+                found |= {reference.place} if reference.can_sign else set()
+        return sorted(found)
+
+    def find(self, role: str, key_ids: Collection[str]) -> list[KeyReference]:
+        """Return the keys of ``role`` at hand that are among ``key_ids``."""
+        return [
+            one for one in self.references(role) if one.public.keyid in set(key_ids)
+        ]
+
+    def signers(self, role: str, key_ids: Collection[str]) -> list[Signer]:
+        """Return what signs for ``role`` with any of ``key_ids``.
+
+        Raises:
+            KeyUnusableError: None of them is at hand.
+        """
+        found = [one.open() for one in self.find(role, key_ids) if one.can_sign]
+        if not found:
+            wanted = ", ".join(sorted(one[:_ID_DIGITS] for one in key_ids))
+            raise KeyUnusableError(
+                f"role {role}: expected a private key of {wanted} in"
+                f" {self._place(role)}, found none",
+                next_step="put it back for the time of this command, or restore the"
+                " keys folder from its backup",
+            )
+        return found
+
+    def ensure(self, role: str) -> KeyReference:
+        """Return the first key of ``role``, making one if there is none at all."""
+        found = self.references(role)
+        if not found:
+            self._make_place(role)
+            make_key_file(self.path(role))
+            found = self.references(role)
+        return found[0]
+
+    def make(self, role: str) -> KeyReference:
+        """Make one more key of ``role``: its name carries its id."""
+        self._make_place(role)
+        part = self._place(role) / f".new-{role}.pem"
+        make_key_file(part)
+        reference = find_key(f"{FILE}:{part}")
+        path = self._named(role, reference, "pem")
+        move_file(part, path)
+        return find_key(f"{FILE}:{path}")
+
+    def add(self, role: str, reference: KeyReference) -> None:
+        """Note durably where a key of ``role`` is, unless it lies here itself."""
+        if reference.can_sign and not any(
+            one.public.keyid == reference.public.keyid for one in self.references(role)
+        ):
+            self._make_place(role)
+            path = self._named(role, reference, "uri")
+            save_bytes(path, reference.encode(), mode=PRIVATE_MODE)
+
+    def prune(self, role: str, key_ids: Collection[str]) -> list[Path]:
+        """Delete the keys and references of ``role`` that count no more.
+
+        A device that has not heard of the new keys still trusts the old ones: they
+        are a danger as long as they exist. Only files of this folder are deleted.
+        """
+        stale = [
+            path
+            for path, reference in self._files(role)
+            if reference.public.keyid not in key_ids
+        ]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return stale
+
+    def save_builder_public(self, reference: KeyReference) -> None:
         """Write the public half of the ``models`` key beside the folders."""
-        if self.has("models") and not self.builder_public.exists():
-            save_bytes(self.builder_public, public_pem(self.path("models")))
+        pem = public_pem(reference.public)
+        if not self.builder_public.exists() or self.builder_public.read_bytes() != pem:
+            save_bytes(self.builder_public, pem)
 
+    def _place(self, role: str) -> Path:
+        return self.folder / ("offline" if role in OFFLINE_ROLES else "online")
 
-def load_signer(pem: bytes, name: str) -> CryptoSigner:
-    """Read an unencrypted PKCS #8 Ed25519 key; ``name`` is for the error message.
+    def _make_place(self, role: str) -> None:
+        self._place(role).mkdir(mode=_PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
 
-    Raises:
-        RepositoryError: The bytes are no such key.
-    """
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError) as error:
-        raise RepositoryError(
-            f"{name}: expected an Ed25519 private key in PEM, found something else",
-            next_step="name the key file that `edge-fleet init` printed",
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise RepositoryError(
-            f"{name}: expected an Ed25519 key, found {type(key).__name__}",
-            next_step="name the key file that `edge-fleet init` printed",
-        )
-    return CryptoSigner(key)
+    def _named(self, role: str, reference: KeyReference, suffix: str) -> Path:
+        short = reference.public.keyid[:_ID_DIGITS]
+        return self._place(role) / f"{role}.{short}.{suffix}"
 
-
-def public_pem(private: Path) -> bytes:
-    """Return the public half, in PEM, of the private key file ``private``."""
-    key = load_pem_private_key(private.read_bytes(), password=None)
-    return key.public_key().public_bytes(
-        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def _generate_pem() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
+    def _files(self, role: str) -> Iterator[tuple[Path, KeyReference]]:
+        for path in sorted(self._place(role).glob(f"{role}.*")):
+            if path.suffix == ".pem":
+                yield path, find_key(f"{FILE}:{path}")
+            elif path.suffix == ".uri":
+                yield path, KeyReference.decode(path.read_bytes(), str(path))

@@ -6,12 +6,14 @@ sections 4 and 6). Pure: no clock, no disk, no network. ``tuf_repository`` keeps
 documents on disk.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from securesystemslib.signer import Key, Signer
+from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -26,6 +28,7 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
+from fleet.registry.errors import KeyUnusableError
 from fleet.registry.keyring import fleet_role
 
 MODELS = "models"
@@ -76,19 +79,63 @@ def encode(document: Metadata[_S]) -> bytes:
     return document.to_bytes(_SERIALIZER)
 
 
-def sign(signed: _S, signer: Signer) -> Metadata[_S]:
-    """Sign a document with ``signer`` alone."""
+def sign(signed: _S, signers: Sequence[Signer]) -> Metadata[_S]:
+    """Sign a document with each of ``signers``.
+
+    Raises:
+        KeyUnusableError: One of them refuses.
+    """
     document = Metadata(signed)
-    document.sign(signer)
+    for signer in signers:
+        add_signature(document, signer)
     return document
 
 
-def build_root(keys: Mapping[str, Key], expires: datetime) -> Root:
-    """Return root version 1, with one key for each top-level role."""
-    root = Root(version=1, expires=expires, consistent_snapshot=True)
+def add_signature(document: Metadata[_S], signer: Signer) -> None:
+    """Sign a document once more.
+
+    Raises:
+        KeyUnusableError: The signer refuses.
+    """
+    try:
+        document.sign(signer, append=True)
+    except UnsignedMetadataError as error:
+        cause = error.__cause__ or error
+        raise KeyUnusableError(
+            f"key {signer.public_key.keyid[:12]}: cannot sign"
+            f" {document.signed.type}: {type(cause).__name__}: {cause}",
+            next_step="check the module or service, and the PIN",
+        ) from error
+
+
+def build_root(keys: Mapping[str, Sequence[Key]], threshold: int) -> Root:
+    """Return root version 1; it expires at once until it is dated.
+
+    Args:
+        keys: Of each top-level role.
+        threshold: How many of root's own keys must sign a root.
+    """
+    root = Root(version=1, consistent_snapshot=True)
     for role in TOP_ROLES:
-        root.add_key(keys[role], role)
+        for key in keys[role]:
+            root.add_key(key, role)
+    root.roles["root"].threshold = threshold
     return root
+
+
+def replace_keys(delegator: Root | Targets, role: str, keys: Sequence[Key]) -> None:
+    """Let ``keys``, and no others, sign for ``role``."""
+    for keyid in list(delegator.get_delegated_role(role).keyids):
+        delegator.revoke_key(keyid, role)
+    for key in keys:
+        delegator.add_key(key, role)
+
+
+def follow(signed: _S, expires: datetime, version: int) -> _S:
+    """Return a copy of a document with another version and expiry."""
+    successor = deepcopy(signed)
+    successor.version, successor.expires = version, expires
+    return successor
 
 
 def build_targets(version: int, expires: datetime, models_key: Key) -> Targets:

@@ -14,10 +14,9 @@ from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import BinaryIO
 
-from securesystemslib.signer import SSlibKey
 from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Targets
 
 from edge_contract.bundle import MAX_BUNDLE_BYTES, Bundle
 from fleet.errors import TooLargeError
@@ -128,7 +127,7 @@ class Publication:
             change = release.compare(current.signed, new.signed)
             staged = {one.target_path: self._find_staged(one) for one in change.added}
             for one in change.added:
-                self._judge_bundle(one, new.signed.targets[one.target_path])
+                self._judge_bundle(one, new.signed)
             self._repository.publish_models(new, staged)
             self._record(change, actor)
         return change
@@ -145,13 +144,10 @@ class Publication:
             )
             catalogue.audit_change(connection, change, actor, time_us)
 
-    def _judge_bundle(self, one: release.Release, target: TargetFile) -> None:
-        path = self._staged_path(one.sha256)
-        trusted = [
-            bytes.fromhex(key.keyval["public"])
-            for key in self._repository.models_keys()
-            if isinstance(key, SSlibKey) and key.keytype == "ed25519"
-        ]
+    def _judge_bundle(self, one: release.Release, models: Targets) -> None:
+        path, target = self._staged_path(one.sha256), models.targets[one.target_path]
+        trusted = release.raw_ed25519(self._repository.models_keys())
+        trusted += [bytes.fromhex(key) for key in release.bundle_keys(models)]
         with Bundle.open(path) as bundle:
             bundle.verify_signature(trusted)
             bundle.check_files()

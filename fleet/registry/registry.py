@@ -13,17 +13,17 @@ from typing import Any
 
 from fleet.errors import NotFoundError
 from fleet.registry import catalogue, metadata, release
+from fleet.registry.advice import advise, expiring
 from fleet.registry.deltas import DeltaStore
 from fleet.registry.errors import RepositoryError
-from fleet.registry.keyring import OFFLINE_ROLES, Keyring
 from fleet.registry.publication import Publication
-from fleet.registry.setup import open_repository
+from fleet.registry.site import Site
 from fleet.registry.tuf_repository import TufRepository
 from fleet.services import Services
-from fleet.store.engine import reading
+from fleet.store.engine import reading, writing
+from fleet.store.signatures import list_ending_signatures, replace_ending_signatures
 
 _LOG = logging.getLogger(__name__)
-_WARNING_DAYS = 30
 
 
 class Registry:
@@ -35,6 +35,7 @@ class Registry:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._site = Site(services.layout.root, self._now)
         self._repository: TufRepository | None = None
         self._publication: Publication | None = None
         self._deltas: DeltaStore | None = None
@@ -46,7 +47,7 @@ class Registry:
             RepositoryError: There is none, or it is damaged.
         """
         services = self._services
-        repository = open_repository(services.layout.root, self._now)
+        repository = self._site.open()
         publication = Publication(
             services.layout.tuf, repository, services.engine, services.clock
         )
@@ -56,10 +57,13 @@ class Registry:
         self.renew()
 
     def renew(self) -> None:
-        """Sign again what would expire soon."""
-        renewed = self.repository.renew()
-        if renewed:
-            _LOG.info("registry: signed again: %s", ", ".join(renewed))
+        """Sign again what would expire soon, and note what needs a person for it."""
+        try:
+            renewed = self.repository.renew()
+            if renewed:
+                _LOG.info("registry: signed again: %s", ", ".join(renewed))
+        finally:
+            self._note_expiring()
 
     def make_deltas(self) -> None:
         """Make the deltas of releases that have none yet; may take a while.
@@ -130,31 +134,32 @@ class Registry:
 
     def keys_status(self) -> dict[str, Any]:
         """Return versions, expiry and places of all keys, with what to do about it."""
-        keyring = Keyring(self._services.layout.root / "keys")
-        now = self._now()
-        roles: list[dict[str, Any]] = [
+        roles = self._roles()
+        return {"roles": roles, "advice": advise(roles, self._site.ceremony())}
+
+    def _note_expiring(self) -> None:
+        found = expiring(self._roles())
+        with reading(self._services.engine) as connection:
+            known = list_ending_signatures(connection)
+        if known != sorted(found, key=lambda one: one["role"]):
+            with writing(self._services.engine) as connection:
+                replace_ending_signatures(connection, found)
+
+    def _roles(self) -> list[dict[str, Any]]:
+        keyring, now = self._site.keyring, self._now()
+        return [
             {
                 "role": status.role,
                 "version": status.version,
                 "expires": status.expires.isoformat(),
                 "days_left": (status.expires - now).days,
                 "key_ids": list(status.key_ids),
-                "private_key_here": keyring.has(status.role),
+                "threshold": status.threshold,
+                "private_key_here": bool(places := keyring.places(status.role)),
+                "places": places,
             }
             for status in self.repository.status()
         ]
-        here = [role for role in OFFLINE_ROLES if keyring.has(role)]
-        advice = [
-            f"{role['role']}: expires in {role['days_left']} days, sign it again"
-            for role in roles
-            if role["role"] in OFFLINE_ROLES and role["days_left"] < _WARNING_DAYS
-        ]
-        if here:
-            advice.append(
-                f"the offline keys {', '.join(here)} lie beside the online ones: who"
-                " takes this machine can publish models; move keys/offline elsewhere"
-            )
-        return {"roles": roles, "advice": advice}
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._services.clock.wall_us() / 1e6, UTC)

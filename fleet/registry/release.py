@@ -7,11 +7,12 @@ documents in, verdicts out; see ``builder`` (who signs) and ``publication`` (who
 judges) for the two sides that must agree on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from securesystemslib.signer import Key, SSlibKey
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
@@ -160,8 +161,51 @@ def build_successor(
     successor.unrecognized_fields[_NOTES] = {
         "follows": current.version,
         "highest": highest,
+        "bundle_keys": bundle_keys(current),
     }
     return successor
+
+
+def bundle_keys(targets: Targets) -> list[str]:
+    """Return the raw Ed25519 keys, in hex, whose bundles the builder vouches for too.
+
+    The builder's own Ed25519 keys sign bundles without being named here. One is named
+    after it was replaced, or where the builder's key is of another kind, in a module.
+
+    Raises:
+        ReleaseRefusedError: The entry is malformed.
+    """
+    noted = _notes(targets).get("bundle_keys", [])
+    try:
+        return [_hex(one, 64) for one in noted]
+    except (TypeError, ValueError) as error:
+        raise ReleaseRefusedError(
+            f"models: expected a list of bundle keys, found {noted!r}",
+            next_step="sign it with `edge-fleet model publish`",
+        ) from error
+
+
+def trust_bundles_of(successor: Targets, keys: Iterable[Key]) -> None:
+    """Vouch in a document for the bundles that ``keys`` signed."""
+    notes = _notes(successor)
+    added = [raw.hex() for raw in raw_ed25519(keys)]
+    notes["bundle_keys"] = sorted({*bundle_keys(successor), *added})
+
+
+def distrust_bundles_of(successor: Targets, keys: Iterable[Key]) -> None:
+    """Vouch no longer for the bundles that ``keys`` signed."""
+    gone = {raw.hex() for raw in raw_ed25519(keys)}
+    kept = [one for one in bundle_keys(successor) if one not in gone]
+    _notes(successor)["bundle_keys"] = kept
+
+
+def raw_ed25519(keys: Iterable[Key]) -> list[bytes]:
+    """Return the raw bytes of those keys that can sign bundles."""
+    return [
+        bytes.fromhex(key.keyval["public"])
+        for key in keys
+        if isinstance(key, SSlibKey) and key.keytype == "ed25519"
+    ]
 
 
 def parse_models(data: bytes) -> Metadata[Targets]:

@@ -9,7 +9,7 @@ any point leaves the previous one in force, and publishing again heals what is l
 It holds no offline key and judges no release; see ``publication``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from fleet.registry.errors import RepositoryError
 from fleet.registry.files import move_file, remove_temporary, save_bytes
 from fleet.registry.keyring import fleet_role
 
-SignerOf = Callable[[str], Signer]
+SignersOf = Callable[[str, Collection[str]], Sequence[Signer]]
 Now = Callable[[], datetime]
 
 # The shares of its validity at which a signature is renewed: the timestamp daily.
@@ -44,12 +44,14 @@ class RoleStatus:
         version: The published version.
         expires: When its signature ends.
         key_ids: The keys that may sign for it.
+        threshold: How many of them must.
     """
 
     role: str
     version: int
     expires: datetime
     key_ids: tuple[str, ...]
+    threshold: int
 
 
 class TufRepository:
@@ -59,9 +61,10 @@ class TufRepository:
 
     Args:
         folder: The ``tuf`` folder.
-        signer_of: Gives the key of ``snapshot``, ``timestamp`` and ``fleet-<id>``.
+        signers_of: Gives the keys of a role that are among some ids.
         now: The present time, with its zone.
         validity: How long new signatures hold.
+        coming: A root about to be adopted; what it verifies is taken too.
 
     Raises:
         RepositoryError: A document is missing, damaged or not signed as it must be.
@@ -70,14 +73,16 @@ class TufRepository:
     def __init__(
         self,
         folder: Path,
-        signer_of: SignerOf,
+        signers_of: SignersOf,
         now: Now,
         validity: metadata.Validity | None = None,
+        coming: Root | None = None,
     ) -> None:
         self._folder = folder
-        self._signer_of = signer_of
+        self._signers_of = signers_of
         self._now = now
         self._validity = validity or metadata.Validity()
+        self._coming = coming
         self._lock = RLock()
         remove_temporary(folder)
         self._root, self._root_path = self._load_root()
@@ -90,6 +95,11 @@ class TufRepository:
     def root_path(self) -> Path:
         """The file of the newest root document: what a device starts to trust."""
         return self._root_path
+
+    @property
+    def root(self) -> Root:
+        """The root in force."""
+        return self._root.signed
 
     @property
     def fleets(self) -> tuple[str, ...]:
@@ -158,15 +168,45 @@ class TufRepository:
                 save_bytes(self._folder / "targets" / name, content)
             self._publish({role: document})
 
-    def publish_targets(self, document: Metadata[Targets], fleet: str) -> None:
-        """Publish top-level targets that newly delegate to ``fleet``."""
+    def publish_targets(
+        self, document: Metadata[Targets], also: Mapping[str, Metadata[Targets]]
+    ) -> None:
+        """Publish top-level targets, with documents of roles that they newly delegate.
+
+        One timestamp makes all of them visible together.
+        """
         with self._lock:
-            self._publish(
-                {
-                    fleet_role(fleet): self._sign_fleet(fleet, None),
-                    "targets": document,
-                }
-            )
+            self._publish({**also, "targets": document})
+
+    def sign_fleet(self, fleet: str, targets: Targets) -> Metadata[Targets]:
+        """Sign what ``fleet`` has, with the key that ``targets`` will delegate to."""
+        role = fleet_role(fleet)
+        content = self.desired(fleet) if role in self._documents else None
+        return self._sign_fleet(fleet, content, targets)
+
+    def adopt_root(
+        self, document: Metadata[Root], targets: Metadata[Targets] | None
+    ) -> None:
+        """Publish a root that has all its signatures, and what its new keys sign.
+
+        Snapshot and timestamp are signed with the old and the new keys first, so that
+        a device verifies them whichever root it has; the root comes last.
+
+        Args:
+            document: The successor of the root in force; ``coming`` was the same.
+            targets: Signed with its key, where the root names another one.
+        """
+        with self._lock:
+            changed = {} if targets is None else {"targets": targets}
+            if changed or any(
+                self._root.signed.roles[role] != document.signed.roles[role]
+                for role in ("snapshot", "timestamp")
+            ):
+                self._publish(changed)
+            name = f"{document.signed.version}.root.json"
+            self._save(name, document)
+            self._root, self._root_path = document, self._folder / "metadata" / name
+            self._coming = None
 
     def renew(self) -> tuple[str, ...]:
         """Sign again what would expire soon; return the names of the renewed roles.
@@ -205,20 +245,18 @@ class TufRepository:
                 "snapshot": self._snapshot.signed,
                 **{name: document.signed for name, document in self._documents.items()},
             }
-            top = {name: tuple(role.keyids) for name, role in root.roles.items()}
-            return tuple(
-                RoleStatus(
-                    name,
-                    document.version,
-                    document.expires,
-                    top[name]
-                    if name in top
-                    else tuple(self.targets.get_delegated_role(name).keyids),
-                )
-                for name, document in signed.items()
-            )
+            found = []
+            for name, document in signed.items():
+                delegator = root if name in root.roles else self.targets
+                role = delegator.get_delegated_role(name)
+                keys = tuple(role.keyids)
+                version, expires = document.version, document.expires
+                found.append(RoleStatus(name, version, expires, keys, role.threshold))
+            return tuple(found)
 
-    def _sign_fleet(self, fleet: str, content: bytes | None) -> Metadata[Targets]:
+    def _sign_fleet(
+        self, fleet: str, content: bytes | None, targets: Targets | None = None
+    ) -> Metadata[Targets]:
         role = fleet_role(fleet)
         now = self._now()
         current = self._documents.get(role)
@@ -226,7 +264,20 @@ class TufRepository:
         version = metadata.next_version(previous, now)
         expires = now.replace(microsecond=0) + self._validity.fleet
         signed = metadata.build_fleet(version, expires, fleet, content)
-        return metadata.sign(signed, self._signer_of(role))
+        key_ids = (targets or self.targets).get_delegated_role(role).keyids
+        return metadata.sign(signed, self._signers_of(role, key_ids))
+
+    def _top_signers(self, role: str) -> Sequence[Signer]:
+        signers = self._signers_of(role, self._top_key_ids(role))
+        if self._coming is not None:
+            new = self._coming.roles[role].keyids
+            if not any(one.public_key.keyid in new for one in signers):
+                self._signers_of(role, new)  # says which key is missing
+        return signers
+
+    def _top_key_ids(self, role: str) -> list[str]:
+        coming = [] if self._coming is None else self._coming.roles[role].keyids
+        return [*self._root.signed.roles[role].keyids, *coming]
 
     def _publish(self, changed: Mapping[str, Metadata[Targets]]) -> None:
         for role, document in changed.items():
@@ -239,7 +290,7 @@ class TufRepository:
                 now.replace(microsecond=0) + self._validity.snapshot,
                 documents,
             ),
-            self._signer_of("snapshot"),
+            self._top_signers("snapshot"),
         )
         self._save(f"{snapshot.signed.version}.snapshot.json", snapshot)
         self._publish_timestamp(snapshot)
@@ -255,7 +306,7 @@ class TufRepository:
                 now.replace(microsecond=0) + self._validity.timestamp,
                 snapshot,
             ),
-            self._signer_of("timestamp"),
+            self._top_signers("timestamp"),
         )
         self._save("timestamp.json", timestamp)
         self._timestamp = timestamp
@@ -275,16 +326,16 @@ class TufRepository:
             )
         name = f"{max(versions)}.root.json"
         document = self._load(name, Root)
-        self._verify(name, document.signed, "root", document)
+        self._verify(name, (document.signed,), "root", document)
         return document, folder / name
 
     def _load_targets(self) -> dict[str, Metadata[Targets]]:
         top = self._load_listed("targets")
-        self._verify("targets", self._root.signed, "targets", top)
+        self._verify("targets", self._roots, "targets", top)
         documents = {"targets": top}
         for role in metadata.delegated_names(top.signed):
             documents[role] = self._load_listed(role)
-            self._verify(role, top.signed, role, documents[role])
+            self._verify(role, (top.signed,), role, documents[role])
         return documents
 
     def _load_listed(self, role: str) -> Metadata[Targets]:
@@ -298,7 +349,7 @@ class TufRepository:
 
     def _load_verified(self, name: str, kind: type[_S]) -> Metadata[_S]:
         document = self._load(name, kind)
-        self._verify(name, self._root.signed, kind.type, document)
+        self._verify(name, self._roots, kind.type, document)
         return document
 
     def _load(self, name: str, kind: type[_S]) -> Metadata[_S]:
@@ -318,14 +369,29 @@ class TufRepository:
             )
         return document
 
+    @property
+    def _roots(self) -> tuple[Root, ...]:
+        coming = () if self._coming is None else (self._coming,)
+        return (self._root.signed, *coming)
+
     def _verify(
-        self, name: str, delegator: Root | Targets, role: str, document: Metadata[_S]
+        self,
+        name: str,
+        delegators: Sequence[Root | Targets],
+        role: str,
+        document: Metadata[_S],
     ) -> None:
-        try:
-            delegator.verify_delegate(role, document.signed_bytes, document.signatures)
-        except TufError as error:
+        """Verify that one of ``delegators`` lets the document's signers speak."""
+        problems = []
+        for one in delegators:
+            try:
+                one.verify_delegate(role, document.signed_bytes, document.signatures)
+            except TufError as error:
+                problems.append(error)
+        if len(problems) == len(delegators):
             raise RepositoryError(
                 f"{self._folder / 'metadata'}: {name}: the signature of role {role}"
-                f" does not verify: {error}",
-                next_step="restore the tuf folder from its backup",
-            ) from error
+                f" does not verify: {problems[0]}",
+                next_step="finish a change of keys with `edge-fleet keys collect`, or"
+                " restore the tuf folder from its backup",
+            ) from problems[0]

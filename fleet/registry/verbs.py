@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs ``model publish|list|show|withdraw|renew``, ``keys status``, ``export``.
+"""The verbs ``model publish|list|show|withdraw|renew`` and ``export``.
 
 Owns their arguments and words. Signing happens here, in the process of the command
 line, with ``builder``; everything else is asked of the server.
@@ -12,15 +12,16 @@ from typing import Any
 
 from fleet.client import FleetClient
 from fleet.commands import Answer, Groups, add_group, add_verb, format_table
-from fleet.registry.builder import Builder, read_builder_key
+from fleet.registry.builder import Builder
 from fleet.registry.export import export_repository, find_receiver
-from fleet.registry.setup import system_now
+from fleet.registry.key_reference import open_key, read_public
+from fleet.registry.site import system_now
 
-_KEY_HELP = "the builder's private key (keys/offline/models.pem after init)"
+_KEY_HELP = "the builder's key: a file (keys/offline/models.pem after init) or hsm:..."
 
 
 def register(groups: Groups) -> None:
-    """Add the nouns ``model`` and ``keys``, and the verb ``export``."""
+    """Add the noun ``model`` and the verb ``export``."""
     models = add_group(groups, "model", "Publish models and look at what is there.")
     publish = add_verb(
         models,
@@ -30,7 +31,15 @@ def register(groups: Groups) -> None:
         example="edge-fleet model publish watch.bundle --key builder.pem",
     )
     publish.add_argument("bundle", metavar="BUNDLE", help="a signed bundle")
-    publish.add_argument("--key", metavar="FILE", required=True, help=_KEY_HELP)
+    _add_key(publish)
+    publish.add_argument(
+        "--bundle-key",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a public key whose bundles to vouch for, where the builder's key is in a"
+        " module and cannot sign bundles itself",
+    )
     add_verb(
         models,
         "list",
@@ -54,7 +63,7 @@ def register(groups: Groups) -> None:
         example="edge-fleet model withdraw watch 2 --key builder.pem",
     )
     _add_release(withdraw)
-    withdraw.add_argument("--key", metavar="FILE", required=True, help=_KEY_HELP)
+    _add_key(withdraw)
     renew = add_verb(
         models,
         "renew",
@@ -62,15 +71,7 @@ def register(groups: Groups) -> None:
         summary="Sign the list of releases again before its signature ends.",
         example="edge-fleet model renew --key builder.pem",
     )
-    renew.add_argument("--key", metavar="FILE", required=True, help=_KEY_HELP)
-    keys = add_group(groups, "keys", "Look at signing keys and their expiry.")
-    add_verb(
-        keys,
-        "status",
-        _keys_status,
-        summary="Show each role's expiry and which private keys lie on the server.",
-        example="edge-fleet keys status",
-    )
+    _add_key(renew)
     _register_export(groups)
 
 
@@ -90,17 +91,30 @@ def _register_export(groups: Groups) -> None:
     receiver.add_argument("--fleet", metavar="F", help="for a fleet (default: default)")
 
 
+def _add_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key",
+        metavar="KEY",
+        action="append",
+        required=True,
+        help=_KEY_HELP + "; twice to sign with the next one too",
+    )
+
+
 def _add_release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the model's name")
     parser.add_argument("release", metavar="RELEASE", type=int, help="its number")
 
 
 def _builder(arguments: argparse.Namespace, client: FleetClient) -> Builder:
-    return Builder(client, read_builder_key(Path(arguments.key)), system_now)
+    signers = [open_key(one) for one in arguments.key]
+    return Builder(client, signers, system_now)
 
 
 def _publish(arguments: argparse.Namespace, client: FleetClient) -> Answer:
-    published = _builder(arguments, client).publish_bundle(Path(arguments.bundle))
+    published = _builder(arguments, client).publish_bundle(
+        Path(arguments.bundle), [read_public(Path(one)) for one in arguments.bundle_key]
+    )
     one = published.release
     document = {
         "name": one.name,
@@ -173,23 +187,6 @@ def _renew(arguments: argparse.Namespace, client: FleetClient) -> Answer:
         {"expires": expires.isoformat()},
         f"the list of releases is signed until {expires:%Y-%m-%d}",
     )
-
-
-def _keys_status(_arguments: argparse.Namespace, client: FleetClient) -> Answer:
-    document = client.get("/keys")
-    rows: list[tuple[object, ...]] = [
-        (
-            role["role"],
-            role["version"],
-            f"{role['days_left']} days",
-            ", ".join(key_id[:12] for key_id in role["key_ids"]),
-            "on this server" if role["private_key_here"] else "elsewhere",
-        )
-        for role in document["roles"]
-    ]
-    header = ("role", "version", "expires in", "key", "private key")
-    lines = [format_table(header, rows), *document["advice"]]
-    return Answer(document, "\n".join(lines))
 
 
 def _export(arguments: argparse.Namespace, client: FleetClient) -> Answer:

@@ -420,6 +420,17 @@ drift_mutes = Table(
     Column("created_by", String(64), nullable=False),
 )
 
+# -- signatures --------------------------------------------------------------------
+
+# Those that are about to end and that the server cannot renew; written by the registry.
+ending_signatures = Table(
+    "ending_signatures",
+    metadata,
+    Column("role", String(64), primary_key=True),
+    Column("title", String(200), nullable=False),
+    Column("next_step", String(200), nullable=False),
+)
+
 # -- samples, pipelines, audit ------------------------------------------------------
 
 sample_requests = Table(

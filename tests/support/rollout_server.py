@@ -16,7 +16,9 @@ from fleet.client import FleetClient
 from fleet.commands import Answer
 from fleet.config import FleetConfig, RolloutConfig
 from fleet.registry import Registry, feature
-from fleet.registry.builder import Builder, read_builder_key
+from fleet.registry.builder import Builder
+from fleet.registry.key_reference import read_signer
+from fleet.registry.key_verbs import register as register_keys
 from fleet.registry.verbs import register as register_models
 from fleet.rollout.engine import RolloutEngine
 from fleet.rollout.routes import make_routes
@@ -43,8 +45,8 @@ class RolloutServer:
     def publish(self, model: bytes) -> str:
         """Publish a bundle; return its release digest."""
         client = FleetClient(self.http)
-        signer = read_builder_key(self.world.paths.builder_key)
-        builder = Builder(client, signer, self.world.clock.now)
+        signer = read_signer(self.world.paths.builder_key)
+        builder = Builder(client, [signer], self.world.clock.now)
         return builder.publish_bundle(self.world.bundle(model)).release.digest
 
     def run(self, *words: str) -> Answer:
@@ -52,6 +54,7 @@ class RolloutServer:
         parser = argparse.ArgumentParser()
         groups = parser.add_subparsers(required=True)
         register_models(groups)
+        register_keys(groups)
         register_rollouts(groups)
         arguments = parser.parse_args(words)
         answer: Answer = arguments.handler(arguments, FleetClient(self.http))

@@ -11,7 +11,8 @@ from fleet.api.factory import make_application
 from fleet.auth.tokens import TokenBook
 from fleet.client import FleetClient
 from fleet.registry import Registry, feature
-from fleet.registry.builder import Builder, read_builder_key
+from fleet.registry.builder import Builder
+from fleet.registry.key_reference import read_signer
 from tests.support.http_server import serve
 from tests.support.registry_world import World
 
@@ -32,8 +33,8 @@ class Served:
 
     @property
     def builder(self) -> Builder:
-        signer = read_builder_key(self.world.paths.builder_key)
-        return Builder(self.client, signer, self.world.clock.now)
+        signer = read_signer(self.world.paths.builder_key)
+        return Builder(self.client, [signer], self.world.clock.now)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class TufRepository:
             "models": self.builder_key
         }
         self.signers = {role: _signer(pem) for role, pem in keys.items()}
+        self.bundle_keys: list[str] = []
         self._models: dict[str, TargetFile] = {}
         self._fleet: dict[str, TargetFile] = {}
         self._published: dict[str, tuple[int, bytes]] = {}
@@ -140,7 +141,11 @@ class TufRepository:
     def _document(self, role: str) -> Targets:
         if role != "targets":
             listed = self._models if role == "models" else self._fleet
-            return Targets(targets=listed)
+            document = Targets(targets=listed)
+            if role == "models" and self.bundle_keys:
+                notes = {"bundle_keys": self.bundle_keys}
+                document.unrecognized_fields["edgeloop"] = notes
+            return document
         top = Targets(delegations=self._delegations())
         for one, name in _DOCUMENTS.items():
             if one != role:

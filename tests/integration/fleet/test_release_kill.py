@@ -19,8 +19,9 @@ import pytest
 from edge_contract.bundle import write_bundle
 from fleet.client import FleetClient, open_client, read_address
 from fleet.errors import ClientError, RemoteError
-from fleet.registry.builder import Builder, read_builder_key
-from fleet.registry.setup import system_now
+from fleet.registry.builder import Builder
+from fleet.registry.key_reference import read_signer
+from fleet.registry.site import system_now
 from tests.support.contract_samples import make_release
 from tests.support.tuf_reader import TufReader
 
@@ -64,10 +65,10 @@ class Publisher(threading.Thread):
         self._first = first
 
     def run(self) -> None:
-        signer = read_builder_key(self._state / "keys" / "offline" / "models.pem")
+        signer = read_signer(self._state / "keys" / "offline" / "models.pem")
         key = (self._state / "keys" / "offline" / "models.pem").read_bytes()
         with connect(self._state) as client:
-            builder = Builder(client, signer, system_now)
+            builder = Builder(client, [signer], system_now)
             for number in range(self._first, self._first + 1000):
                 path = self._state / "next.bundle"
                 manifest, contents = make_release(b"model %d" % number)

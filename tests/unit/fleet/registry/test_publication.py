@@ -14,8 +14,9 @@ from edge_contract.errors import BundleSignatureError, BundleUnsignedError
 from edge_contract.signing import generate_key
 from fleet.errors import NotFoundError, RemoteError
 from fleet.registry import metadata, release
-from fleet.registry.builder import Builder, read_builder_key
+from fleet.registry.builder import Builder
 from fleet.registry.errors import ReleaseRefusedError
+from fleet.registry.key_reference import read_signer
 from fleet.store.engine import reading, writing
 from fleet.store.tables import audit, models, reference_profiles
 from tests.support.served_registry import Served
@@ -110,13 +111,13 @@ def test_a_foreign_key_does_not_extend_the_list(served: Served, tmp_path: Path) 
 
     with pytest.raises(ReleaseRefusedError, match="to be signed by the key"):
         Builder(
-            served.client, read_builder_key(key), served.world.clock.now
+            served.client, [read_signer(key)], served.world.clock.now
         ).publish_bundle(path)
 
 
 def upload(served: Served, path: Path, **changes: object) -> str:
     """Send a bundle with a description that a rogue builder changed."""
-    signer = read_builder_key(served.world.paths.builder_key)
+    signer = read_signer(served.world.paths.builder_key)
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     served.client.put_bytes(f"/models/bundles/{sha256}", content)
@@ -131,7 +132,7 @@ def upload(served: Served, path: Path, **changes: object) -> str:
         current.version + 1,
     )
     successor.targets = {target.path: target}
-    return send(served, metadata.encode(metadata.sign(successor, signer)))
+    return send(served, metadata.encode(metadata.sign(successor, [signer])))
 
 
 def send(served: Served, document: bytes) -> str:
@@ -174,7 +175,7 @@ def test_the_server_verifies_the_bundle_itself(served: Served) -> None:
 
 def test_documents_that_do_not_follow_are_refused(served: Served) -> None:
     served.builder.publish_bundle(served.world.bundle(b"model one"))
-    signer = read_builder_key(served.world.paths.builder_key)
+    signer = read_signer(served.world.paths.builder_key)
     repository = served.registry.repository
     current = repository.models.signed
     now = served.world.clock.now()
@@ -188,7 +189,7 @@ def test_documents_that_do_not_follow_are_refused(served: Served) -> None:
         )
         for name, value in changes.items():
             setattr(document, name, value)
-        return metadata.encode(metadata.sign(document, signer))
+        return metadata.encode(metadata.sign(document, [signer]))
 
     stale = {"edgeloop": {"follows": current.version - 1, "highest": {"sample": 1}}}
     forgetful = {"edgeloop": {"follows": current.version, "highest": {}}}
