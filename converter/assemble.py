@@ -21,6 +21,7 @@ from converter.report import BuildReport, VariantReport
 from converter.request import BuildRequest
 from converter.search import Trial
 from converter.tensors import Float32, Int64
+from edge_contract.bundle import Bundle
 from edge_contract.profile import OutputReference, ValueReference
 from edge_contract.steps import apply_post
 
@@ -99,6 +100,7 @@ def _lineage(
             "max_drop": repr(request.max_drop),
             "metric": inputs.metric.name,
             "objective": request.objective,
+            **_likeness(request),
         },
         "recipes": {
             one.id: pack.recipe_document(one.candidate.recipe)
@@ -106,6 +108,13 @@ def _lineage(
         },
         "toolchain": pack.toolchain(inputs.toolchain),
     }
+
+
+def _likeness(request: BuildRequest) -> dict[str, str]:
+    if request.like is None:
+        return {}
+    with Bundle.open(request.like) as earlier:
+        return {"like": earlier.digest}
 
 
 def _metrics(inputs: Inputs, assessment: Assessment) -> dict[str, Any]:

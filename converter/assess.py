@@ -16,6 +16,7 @@ from converter.decide import Decision, Goldens, Rules, decide
 from converter.errors import ConvertError
 from converter.inputs import Inputs, Progress
 from converter.judging import MeasuringJudge, pick_probe
+from converter.like import Earlier, LikeQuantizer
 from converter.measure import (
     Latency,
     Quality,
@@ -87,7 +88,7 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         ConvertError: No choice holds; see ``decide``.
     """
     start = time.monotonic()
-    quantizers = [open_quantizer(one) for one in inputs.models]
+    quantizers = _open_quantizers(request, inputs)
     first = quantizers[0]
     yardstick = Yardstick(
         first.make(first.recipes()[0]),
@@ -135,6 +136,14 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         seconds,
         any(one.is_cut_short for one in outcomes),
     )
+
+
+def _open_quantizers(request: BuildRequest, inputs: Inputs) -> list[Quantizer]:
+    found = [open_quantizer(one) for one in inputs.models]
+    if request.like is None:
+        return found
+    earlier = Earlier.read(request.like)
+    return [LikeQuantizer(one, earlier) for one in found]
 
 
 def _searched(

@@ -175,6 +175,17 @@ class Quantizer(Protocol):
             ConvertQuantizeError: The recipe cannot be applied to this model.
         """
 
+    def freeze(self, made: Candidate, like: bytes) -> Candidate:
+        """Return a candidate with the scales and zero points of an earlier variant.
+
+        Args:
+            made: By ``make``.
+            like: The file of the earlier variant, by the same recipe.
+
+        Raises:
+            ConvertQuantizeError: It is of another architecture.
+        """
+
 
 class PlainQuantizer:
     """Makes float candidates only: of models whose runtime has nothing smaller."""
@@ -200,3 +211,8 @@ class PlainQuantizer:
     def make(self, recipe: Recipe) -> Candidate:
         """Return the model itself."""
         return Candidate(recipe, self.model.content)
+
+    def freeze(self, made: Candidate, like: bytes) -> Candidate:
+        """Return the candidate: float has no grid."""
+        del like
+        return made

@@ -42,6 +42,7 @@ class BuildRequest:
         categorical: Those of them whose values are names, not quantities.
         name: The model's name; the file's stem when None.
         sign_key: An Ed25519 private key in PEM.
+        like: An earlier bundle whose recipes, scales and zero points to keep.
         trust_pickle: Read a model file that can run any code.
     """
 
@@ -69,6 +70,7 @@ class BuildRequest:
     categorical: tuple[str, ...] = ()
     name: str | None = None
     sign_key: Path | None = None
+    like: Path | None = None
     trust_pickle: bool = False
 
     @property

@@ -24,6 +24,7 @@ from converter.candidate import Candidate, RangeMethod, Recipe
 from converter.errors import ConvertQuantizeError
 from converter.litert.correct import Means, corrected, float_means
 from converter.litert.equalise import equalised
+from converter.litert.freeze import frozen
 from converter.litert.normalise import pack, repair
 from converter.litert.ranges import track_activations
 from converter.litert.versions import set_versions, write_versions
@@ -129,6 +130,11 @@ class LitertQuantizer:
             return made
         means = self._base(recipe).means
         return replace(made, content=corrected(made.content, means))
+
+    def freeze(self, made: Candidate, like: bytes) -> Candidate:
+        """Move a candidate onto an earlier grid; see ``Quantizer.freeze``."""
+        base = self._base(made.recipe).model.content
+        return _candidate(made.recipe, frozen(made.content, like, base))
 
     def _base(self, recipe: Recipe) -> "_Calibrated":
         base = self._equalised if recipe.is_equalised else self._plain

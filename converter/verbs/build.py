@@ -122,6 +122,13 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not run variants on tflite-runtime 2.14 for devices that have it",
     )
+    add(
+        "--like",
+        type=Path,
+        metavar="OLD.bundle",
+        help="keep the recipes, scales and zero points of an earlier bundle, so that"
+        " an update from it is small",
+    )
     add("--all", action="store_true", help="print every candidate")
 
 
@@ -175,6 +182,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
         post=read_post(arguments.post),
         value_range=arguments.value_range,
         input_range=arguments.input_range,
+        like=arguments.like,
         trust_pickle=arguments.trust_pickle,
     )
 

@@ -18,6 +18,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets
 
+from edge_contract.selection import parse_query
 from fleet.errors import NotFoundError, RemoteError
 from fleet.registry import metadata
 from fleet.registry.errors import ExportError
@@ -60,8 +61,12 @@ class Receiver:
         if self.device is None:
             return True
         devices, tags = rule["devices"], rule["tags"] or {}
-        named = devices is None or self.device in devices
-        return named and all(self.tags.get(key) == one for key, one in tags.items())
+        where = rule.get("where")
+        return (
+            (devices is None or self.device in devices)
+            and all(self.tags.get(key) == one for key, one in tags.items())
+            and (where is None or parse_query(where).matches(self.tags))
+        )
 
 
 @dataclass(frozen=True)

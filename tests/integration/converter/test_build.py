@@ -293,3 +293,27 @@ def test_threads_and_hash_seeds_do_not_change_a_byte(folder: Path) -> None:
         )
         digests.add((folder / "out.bundle").read_bytes())
     assert len(digests) == 1
+
+
+def test_a_build_like_an_earlier_one_keeps_its_recipes_and_grids(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(folder, "--objective", "size")) == 0
+    old = folder / "old.bundle"
+    (folder / "out.bundle").rename(old)
+    (folder / "dense.tflite").write_bytes(model_bytes(bias=0.26))
+
+    assert main(arguments(folder, "--objective", "size", "--like", str(old))) == 0
+
+    with Bundle.open(old) as before, Bundle.open(folder / "out.bundle") as after:
+        assert after.manifest.lineage["recipes"] == before.manifest.lineage["recipes"]
+        assert after.manifest.lineage["arguments"]["like"] == before.digest
+        assert after.manifest.selected == before.manifest.selected
+        assert [one.bytes for one in after.manifest.variants] == [
+            one.bytes for one in before.manifest.variants
+        ]
+    (folder / "dense.bundle").write_bytes(b"no bundle")
+    capsys.readouterr()
+    refused = main(arguments(folder, "--like", str(folder / "dense.bundle")))
+    assert refused == 1
+    assert "dense.bundle" in capsys.readouterr().err

@@ -15,6 +15,10 @@ from fleet import cli as fleet_cli
 ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 HOW_TO = ROOT / "docs" / "how-to" / "operate-a-fleet.md"
+FLEET = [
+    ROOT / "docs" / "how-to" / f"{name}.md"
+    for name in ("keep-keys", "roll-out", "update-without-a-network")
+]
 SERVE = ROOT / "docs" / "how-to" / "serve-over-http.md"
 CONVERT = [
     ROOT / "docs" / "how-to" / f"convert-{name}.md"
@@ -38,7 +42,7 @@ COMMANDS = [
     *find_commands(README),
     *find_commands(HOW_TO),
     *find_commands(SERVE),
-    *(one for page in CONVERT for one in find_commands(page)),
+    *(one for page in [*CONVERT, *FLEET] for one in find_commands(page)),
 ]
 
 

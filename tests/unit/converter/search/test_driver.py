@@ -52,6 +52,9 @@ class World:
     def calibrate(self, frames: Frames) -> None:
         raise NotImplementedError
 
+    def freeze(self, made: Candidate, like: bytes) -> Candidate:
+        raise AssertionError((made, like))
+
     def make(self, recipe: Recipe) -> Candidate:
         self.made += 1
         if recipe.id in self.refused:

@@ -105,6 +105,7 @@ def test_a_device_gets_what_it_alone_may_follow(served: Served, stick: Path) -> 
         served,
         {"target": "models/sample-3.bundle", "devices": ["watch-2"]},
         {"target": "models/sample-2.bundle", "tags": {"site": "north"}},
+        {"target": "models/sample-3.bundle", "where": "site=south or hw=pi3"},
         {"target": "models/sample-1.bundle"},
     )
 
