@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from tests.support.arm_userland import Userland, refresh
 from tests.support.bundles import make_bundle
 
 ROUNDS: Final = 5
+PATIENCE_SECONDS: Final = 120.0
 CASES: Final[tuple[tuple[str, Runtime, Runtime], ...]] = (
     ("arm64", "litert", "litert"),
     ("arm64", "onnxruntime", "onnxruntime"),
@@ -94,16 +96,27 @@ def measure(arch: str, runtime: str, there: Path, here: Path) -> list[Row]:
 
 
 def start(command: Sequence[str]) -> tuple[float, float, float]:
-    """Return seconds to the first inference, us of the median one, and PSS in MiB."""
+    """Return seconds to the first inference, us of the median one, and PSS in MiB.
+
+    Raises:
+        RuntimeError: It ended before its time, or had to be ended after two minutes.
+    """
     begin = time.monotonic()
     with subprocess.Popen(  # noqa: S603 - our own program
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"{command[0]}: ended before its first inference")
-        seconds = time.monotonic() - begin
-        micros, kibibytes = json.loads(process.stdout.readline())
+        end = threading.Timer(PATIENCE_SECONDS, process.kill)
+        end.start()
+        try:
+            word, seconds = process.stdout.readline(), time.monotonic() - begin
+            found = process.stdout.readline()
+        finally:
+            end.cancel()
+    if word != "ready\n" or not found:
+        msg = f"{command[0]}: no inference in {time.monotonic() - begin:.0f} s"
+        raise RuntimeError(msg)
+    micros, kibibytes = json.loads(found)
     return seconds, micros, kibibytes / _MIB
 
 
