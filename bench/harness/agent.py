@@ -21,6 +21,7 @@ from converter.litert.normalise import normalise
 from converter.litert.quantizer import LitertQuantizer
 from edge_agent import load
 from edge_agent.clock import SystemClock
+from edge_agent.daemon.pauses import shorten_pauses
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.session import Session
 from edge_agent.stats.checkpoint import open_counter
@@ -98,6 +99,7 @@ def serving(bundle: Path, folder: Path) -> Iterator[Serving]:
         keeper = StatisticsKeeper(outbox.ledger(SLOT), counter, clock, periods)
         session = Session(keeper, clock)
         session.offer(model)
+        shorten_pauses()
         keeper.start()
         try:
             yield Serving(model, session, keeper, outbox)

@@ -19,6 +19,7 @@ from edge_agent.clock import SystemClock
 from edge_agent.config.environment import read_variable
 from edge_agent.daemon.agent import Agent, Program
 from edge_agent.daemon.notify import Notifier
+from edge_agent.daemon.pauses import shorten_pauses
 from edge_agent.logs import set_up_logging
 from edge_agent.verbs.configuration import read_layers
 
@@ -55,6 +56,7 @@ def run(path: Path, flags: Sequence[str]) -> int:
         signal.signal(
             signal.SIGHUP, lambda *_: agent.reload(lambda: read_layers(path, flags))
         )
+        shorten_pauses()
         agent.run()
     if agent.wants_restart:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves, no shell
