@@ -8,6 +8,7 @@ needs is imported by that verb: ``run`` loads no update code, ``update`` no brok
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -224,6 +225,9 @@ def _add_bundle(verb: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: Arguments) -> int:
+    # Nothing serves yet, and the imports take longest: a stop is at once, and clean.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     from edge_agent.verbs.run import run
 
     return run(_config_path(arguments), arguments.set)

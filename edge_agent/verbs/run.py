@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Final
 
 from edge_agent.clock import SystemClock
 from edge_agent.config.environment import read_variable
@@ -22,8 +21,6 @@ from edge_agent.daemon.notify import Notifier
 from edge_agent.daemon.pauses import shorten_pauses
 from edge_agent.logs import set_up_logging
 from edge_agent.verbs.configuration import read_layers
-
-_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(path: Path, flags: Sequence[str]) -> int:
@@ -36,8 +33,6 @@ def run(path: Path, flags: Sequence[str]) -> int:
     Raises:
         EdgeError: It cannot start, or a part failed for good.
     """
-    for number in _STOPS:
-        signal.signal(number, lambda *_: sys.exit(0))  # nothing serves yet
     path = path.resolve()
     layers = read_layers(path, flags)
     set_up_logging(layers.resolve().config.log.level)
@@ -51,7 +46,7 @@ def run(path: Path, flags: Sequence[str]) -> int:
         stack.enter_context(closing(notifier))
         program = Program(path, flags)
         agent = Agent(layers, program, SystemClock(), notifier, stack)
-        for number in _STOPS:
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         signal.signal(
             signal.SIGHUP, lambda *_: agent.reload(lambda: read_layers(path, flags))

@@ -21,6 +21,8 @@ from edge_agent.clock import SystemClock
 from edge_contract.signing import generate_key
 from tests.support.agent_home import ROOT, AgentHome, await_value, program
 from tests.support.bundles import ModelRecipe, make_bundle
+from tests.support.mqtt_broker import Rumqttd
+from tests.support.server_ear import ServerEar
 
 IS_ROOT = os.geteuid() == 0
 DISK_BYTES = 8 * 1024 * 1024
@@ -258,6 +260,36 @@ def test_a_clock_that_jumps_changes_no_count(home: AgentHome) -> None:
     home.stop()
 
     assert home.read_status()["failed"] == 0
+    check_books(home)
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_away_for_long_misses_no_window(home: AgentHome) -> None:
+    broker = Rumqttd(home.folder)
+    broker.start()
+    home.reroute(broker_port=broker.port)
+    home.install()
+    home.start()
+    home.await_status("connected", value=True)
+    broker.stop()
+    home.await_status("connected", value=False)
+    await_more(home, 500)
+    broker.start()
+    ear = ServerEar(home.enrolment)
+    ear.start()
+    try:
+        home.await_status("connected", value=True)
+        held = {one.seq: one for one in home.read_windows()}
+        ear.wait_for(lambda one: held.keys() <= one.messages.keys())
+        home.stop()
+    finally:
+        ear.stop()
+        broker.stop()
+
+    # Each came as it was written, and none is deleted before the server has said so.
+    heard = [ear.messages[seq] for seq in held]
+    assert heard == list(held.values())
+    assert held.keys() <= {one.seq for one in home.read_windows()}
     check_books(home)
 
 
