@@ -29,7 +29,7 @@ from bench.harness.side_environment import run_aside
 from edge_contract.binning import Float32
 from fleet.drift.fleetwide.finding import Finding
 
-SEEDS = (100,)
+SEEDS = (500, 501)
 WEEK = 7 * SLOTS_A_DAY
 DEVICES, FEATURES = 1000, 10
 _REFERENCE_ROWS = 6000

@@ -29,7 +29,7 @@ DEVICES, FEATURES, MOVED = 1000, 10, 20
 ONSET = 5 * SLOTS_A_DAY
 WATCHED = 72
 PHIS = (0.0, 0.3, 0.6)
-SEEDS = (100,)
+SEEDS = (500,)
 _Z_LEVEL, _Z_POWER = 3.89, 1.28  # of .05 x 20 / 10,000 on two sides, and of 90 %
 
 
