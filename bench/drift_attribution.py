@@ -13,7 +13,7 @@ from bench.harness.drift_scenarios import branch, cohort, deploy, start_run
 from bench.harness.fleet_simulation import Plan
 from fleet.drift.fleetwide.finding import Finding
 
-SEEDS = (500, 501, 502)
+SEEDS = (520, 521, 522)
 DEVICES, FEATURES = 300, 2
 BRANCHES = 10
 

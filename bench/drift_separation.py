@@ -22,7 +22,7 @@ from bench.harness.drift_scenarios import (
 )
 from bench.harness.fleet_simulation import Plan
 
-SEEDS = tuple(range(500, 520))
+SEEDS = tuple(range(520, 540))
 DEVICES, FEATURES = 200, 4
 _ASKED_ALL, _ASKED_EACH = 0.95, 0.9
 

@@ -113,7 +113,11 @@ def _noise(deviation: Real, candidates: Sequence[Candidate]) -> float:
         if not np.isnan(part).all():
             rest[one.columns] = part - np.nanmedian(part)
     left = np.abs(rest[~np.isnan(rest)])
-    return float(np.median(left)) * _MAD_TO_SD if left.size else 0.0
+    if not left.size:
+        return 0.0
+    # Every median that was taken off has taken a degree of freedom with it.
+    freedom = max(left.size - len(candidates), 1)
+    return float(np.median(left)) * _MAD_TO_SD * float(np.sqrt(left.size / freedom))
 
 
 def _explain(
