@@ -95,6 +95,8 @@ def read_profile(recordings: Sequence[Recording]) -> ReferenceProfile:
             HOP,
         ),
     )
+    again = [(one.rows[1:] == one.rows[:-1]).sum(axis=0) for one in recordings]
+    repeats = np.sum(again, axis=0) / len(rows)
     features = tuple(
         FeatureReference(
             name,
@@ -109,6 +111,8 @@ def read_profile(recordings: Sequence[Recording]) -> ReferenceProfile:
             float(variances.location_between[index]),
             float(variances.scale_within[index]),
             float(variances.scale_between[index]),
+            repeat_ppm=round(1e6 * repeats[index]),
+            longest_run=2,
         )
         for index, name in enumerate(FEATURES)
     )
@@ -170,10 +174,10 @@ def run_trial(
     parameters = DriftParameters()
     states = {one: DeviceState.start(yardstick) for one in subjects}
     before = {
-        one: _shuffled(take_part(select(recordings, [one], "right"), "replay"), chance)
+        one: shuffle(take_part(select(recordings, [one], "right"), "replay"), chance)
         for one in subjects
     }
-    after = {one: _shuffled(select(recordings, [one], "left"), chance) for one in moved}
+    after = {one: shuffle(select(recordings, [one], "left"), chance) for one in moved}
     streams = {one: emit_windows(before[one]) for one in subjects}
     flagged: dict[int, int] = {}
     findings: dict[int, Finding] = {}
@@ -194,9 +198,8 @@ def run_trial(
     return Outcome(moved, flagged, findings)
 
 
-def _shuffled(
-    recordings: Sequence[Recording], chance: random.Random
-) -> list[Recording]:
+def shuffle(recordings: Sequence[Recording], chance: random.Random) -> list[Recording]:
+    """Return the recordings in another order."""
     order = list(recordings)
     chance.shuffle(order)
     return order

@@ -12,9 +12,10 @@ import numpy as np
 
 from edge_contract.binning import Float64
 from fleet.drift.cusum import PARTS
-from fleet.drift.device import DeviceState
+from fleet.drift.device import LEAST_USUAL_UNITS, DeviceState, usual_repeats
 from fleet.drift.ebh import rejection_threshold
 from fleet.drift.parameters import DriftParameters
+from fleet.drift.sensor import SensorFault, find_changed_triad, find_repeats
 from fleet.drift.yardstick import CHANNELS, Yardstick
 
 
@@ -24,9 +25,9 @@ class MovedFeature:
 
     Attributes:
         name: The feature.
-        channel: ``location`` or ``scale``.
+        channel: ``location`` or ``scale``; of a counted fault its name.
         shift: Location: the mean's shift in reference sd. Scale: the logarithm of
-            the ratio of standard deviations, now to baseline.
+            the ratio of standard deviations, now to baseline. Fault: share of values.
         e_value: The evidence.
         windows: Windows since the estimated change.
     """
@@ -48,14 +49,17 @@ class Finding:
             the bundle's reference more than with itself.
         delay_windows: Windows from the estimated change to the decision.
         streams: Devices x features that were tested together.
+        fault: What the sensor does that no change of the world explains, or None.
     """
 
     features: tuple[MovedFeature, ...]
     provisional: bool
     delay_windows: int
     streams: int
+    fault: SensorFault | None = None
 
 
+_RUNNING = 2
 # A feature that stopped moving has no spread at all; its logarithm must stay finite.
 _LEAST_SPREAD = 1e-3
 
@@ -80,14 +84,84 @@ def find_drift(
     findings: dict[str, Finding] = {}
     for device, (state, yardstick) in pool.items():
         moved = _moved_features(state, yardstick, parameters, threshold)
-        if moved:
+        fault = _counted_fault(state, yardstick)
+        if moved and fault is None:
+            fault = _changed_triad(state, yardstick)
+        if moved or fault is not None:
+            moved = moved if fault is None else _fault_features(state, fault)
             findings[device] = Finding(
                 features=moved,
                 provisional=state.baseline.units < parameters.own_history_units,
                 delay_windows=max(one.windows for one in moved),
                 streams=len(streams),
+                fault=fault,
             )
     return findings
+
+
+def name_fault(
+    state: DeviceState, yardstick: Yardstick, streams: int
+) -> Finding | None:
+    """Return what a device under a verdict turns out to be, None while it has no name.
+
+    A triad is often known only some units after the verdict.
+    """
+    fault = _counted_fault(state, yardstick) or _changed_triad(state, yardstick)
+    if fault is None:
+        return None
+    moved = _fault_features(state, fault)
+    return Finding(
+        features=moved,
+        provisional=False,
+        delay_windows=moved[0].windows,
+        streams=streams,
+        fault=fault,
+    )
+
+
+def _fault_features(state: DeviceState, fault: SensorFault) -> tuple[MovedFeature, ...]:
+    windows = sum(one.windows for one in state.recent[-_RUNNING:])
+    return tuple(
+        MovedFeature(name, fault.name, fault.amount, 0.0, windows)
+        for name in fault.features
+    )
+
+
+def _counted_fault(state: DeviceState, yardstick: Yardstick) -> SensorFault | None:
+    """Return the fault that counters show in two units running.
+
+    The first may be half of before: what is stuck would seem to be saturated.
+    """
+    if len(state.recent) < _RUNNING:
+        return None
+    usual = usual_repeats(state, yardstick)
+    before, newest = (
+        find_repeats(one.repeats, usual, yardstick.names)
+        for one in state.recent[-_RUNNING:]
+    )
+    return newest if before is not None else None
+
+
+def _changed_triad(state: DeviceState, yardstick: Yardstick) -> SensorFault | None:
+    """Return the fault that a triad's moments show, against the device's own history.
+
+    The newest unit lies behind the change for certain, the one before perhaps.
+    """
+    usual = state.usual
+    if usual.units < LEAST_USUAL_UNITS:
+        return None
+    before = yardstick.moments(usual.means, usual.spreads)
+    for units in (state.recent[-1:], state.recent[-2:]):
+        now = yardstick.moments(
+            np.mean([one.means for one in units], axis=0),
+            np.mean([one.spreads for one in units], axis=0),
+        )
+        found = find_changed_triad(
+            before, now, yardstick.profile.triads, yardstick.names
+        )
+        if found is not None:
+            return found
+    return None
 
 
 def is_back(
@@ -98,6 +172,8 @@ def is_back(
     True when the last ``clear_units`` units together lie inside half the gates.
     """
     if len(state.recent) < parameters.clear_units:
+        return False
+    if _counted_fault(state, yardstick) is not None:
         return False
     shift = _shifts(
         np.mean([one.contrasts for one in state.recent], axis=0),

@@ -10,6 +10,7 @@ a verdict is decided over the whole fleet, in ``decide``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from edge_contract.window import WindowStatistics, merge
 from fleet.drift.baseline import Baseline
 from fleet.drift.cusum import Cusum, advance
 from fleet.drift.parameters import DriftParameters
+from fleet.drift.sensor import find_repeats
 from fleet.drift.yardstick import Yardstick
+
+LEAST_USUAL_UNITS: Final = 4  # before, what is usual is the reference's to say
+_MEMORY_UNITS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +33,52 @@ class Unit:
     Attributes:
         contrasts: float64 [2, F], see ``yardstick``.
         means: float64 [F], distance from the reference mean in reference sd.
+        spreads: float64 [F], logarithm of the sd, in reference sd.
+        repeats: float64 [F], share of values that repeat the one before.
         windows: How many windows it is the sum of.
     """
 
     contrasts: Float64
     means: Float64
+    spreads: Float64
+    repeats: Float64
     windows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """What a device's units were like before the newest ones, fading.
+
+    It grows whatever the evidence says, unlike the baseline, which a lively wearer
+    keeps from growing: it decides nothing, it names what was decided.
+
+    Attributes:
+        units: How many joined.
+        means: float64 [F], mean of their standardised means.
+        spreads: float64 [F], mean of the logarithms of their sd.
+        repeats: float64 [F], mean of their shares of repeats.
+    """
+
+    units: int
+    means: Float64
+    spreads: Float64
+    repeats: Float64
+
+    @classmethod
+    def empty(cls, features: int) -> "Usual":
+        """Return the memory of a device without history."""
+        zeros = np.zeros(features)
+        return cls(0, zeros, zeros.copy(), zeros.copy())
+
+    def join(self, unit: Unit) -> "Usual":
+        """Return the memory with one more unit."""
+        weight = max(1 / (self.units + 1), 1 / _MEMORY_UNITS)
+        return Usual(
+            self.units + 1,
+            self.means + weight * (unit.means - self.means),
+            self.spreads + weight * (unit.spreads - self.spreads),
+            self.repeats + weight * (unit.repeats - self.repeats),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +93,7 @@ class DeviceState:
         baseline: The units that joined.
         waiting: The newest units, too young to join, oldest first.
         recent: The newest units, for the way back, oldest first.
+        usual: The units before those.
         cusum: The evidence.
     """
 
@@ -58,6 +104,7 @@ class DeviceState:
     baseline: Baseline
     waiting: tuple[Unit, ...]
     recent: tuple[Unit, ...]
+    usual: Usual
     cusum: Cusum
 
     @classmethod
@@ -72,6 +119,7 @@ class DeviceState:
             baseline=Baseline.empty(features),
             waiting=(),
             recent=(),
+            usual=Usual.empty(features),
             cusum=Cusum.start(features),
         )
 
@@ -108,10 +156,13 @@ def _finish_unit(
     state: DeviceState, yardstick: Yardstick, parameters: DriftParameters
 ) -> DeviceState:
     done = state.open_statistics
-    valid = done.valid(yardstick.profile.layout)
+    layout = yardstick.profile.layout
+    valid = done.valid(layout)
     unit = Unit(
         yardstick.contrasts(done.counts),
         yardstick.standardised_mean(done.mean, valid),
+        yardstick.log_spread(done.variance(layout)),
+        done.counts[layout.repeat] / max(done.rows, 1),
         state.open_windows,
     )
     level, variance = state.baseline.level(yardstick.within, yardstick.between)
@@ -128,8 +179,13 @@ def _finish_unit(
     baseline, waiting = state.baseline, (*state.waiting, unit)
     while len(waiting) > parameters.join_age_units:
         oldest, waiting = waiting[0], waiting[1:]
-        if cusum.quiet(parameters.guard):
+        if cusum.quiet(parameters.guard) and not is_broken(state, oldest, yardstick):
             baseline = baseline.join(oldest.contrasts, oldest.means)
+    recent, usual = (*state.recent, unit), state.usual
+    if len(recent) > parameters.clear_units:
+        oldest, recent = recent[0], recent[1:]
+        if not is_broken(state, oldest, yardstick):
+            usual = usual.join(oldest)
     return replace(
         state,
         open_statistics=WindowStatistics.empty(yardstick.profile),
@@ -137,6 +193,19 @@ def _finish_unit(
         units=state.units + 1,
         baseline=baseline,
         waiting=waiting,
-        recent=(*state.recent, unit)[-parameters.clear_units :],
+        recent=recent,
+        usual=usual,
         cusum=cusum,
     )
+
+
+def usual_repeats(state: DeviceState, yardstick: Yardstick) -> Float64:
+    """Return the share of repeats that is usual, float64 [F]; NaN where not known."""
+    own = state.usual
+    return own.repeats if own.units >= LEAST_USUAL_UNITS else yardstick.repeats
+
+
+def is_broken(state: DeviceState, unit: Unit, yardstick: Yardstick) -> bool:
+    """Whether a unit shows a sensor that repeats itself as it never did."""
+    usual = usual_repeats(state, yardstick)
+    return find_repeats(unit.repeats, usual, yardstick.names) is not None

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 from edge_contract.errors import EdgeError
 from edge_contract.window import WindowStatistics, check_statistics
 from fleet.drift.cusum import Cusum
-from fleet.drift.decide import Finding, find_drift, is_back
+from fleet.drift.decide import Finding, find_drift, is_back, name_fault
 from fleet.drift.device import DeviceState, observe
 from fleet.drift.fleetwide.engine import FleetwideEngine
 from fleet.drift.parameters import DriftParameters
@@ -45,6 +45,7 @@ from fleet.store.statistics import statistics_from_columns
 from fleet.store.windows import last_window_id
 
 _LOG = logging.getLogger(__name__)
+_LONE_KINDS = ("device", "sensor_fault")
 _WINDOWS_A_TICK = 500  # of one device: a long backlog must not hold the writer's lock
 
 
@@ -229,7 +230,9 @@ class DriftEngine:
             if (fleets[device], row["ref_id"]) in large:
                 continue
             if device in judged:
-                self._maybe_clear(connection, row, track, judged[device])
+                stream = (track.state, yardstick)
+                if not self._maybe_name(connection, judged[device], stream):
+                    self._maybe_clear(connection, row, track, judged[device])
             else:
                 pool = pools.setdefault(fleets[device], {})
                 pool[device] = (track.state, yardstick)
@@ -257,13 +260,30 @@ class DriftEngine:
                 "subject": device,
                 "fleet": fleet,
                 "ref_id": profile.ref_id,
-                "kind": "device",
+                "kind": "device" if finding.fault is None else "sensor_fault",
                 "provisional": finding.provisional,
                 "opened_us": self._clock.wall_us(),
                 "evidence": evidence,
             },
         )
         _LOG.info("drift: verdict: %s", evidence["summary"])
+
+    def _maybe_name(
+        self,
+        connection: Connection,
+        verdict: Mapping[str, Any],
+        stream: tuple[DeviceState, Yardstick],
+    ) -> bool:
+        """Replace a device's verdict by that on its sensor, once it has a name."""
+        if verdict["kind"] != "device":
+            return False
+        finding = name_fault(*stream, verdict["evidence"]["streams"])
+        if finding is None:
+            return False
+        self._close_all(connection, verdict["device"], "it is a broken sensor")
+        subject = (verdict["device"], verdict["fleet"])
+        self._open(connection, subject, finding, stream)
+        return True
 
     def _maybe_clear(
         self,
@@ -288,7 +308,7 @@ class DriftEngine:
 
 def _is_lone(verdict: Mapping[str, Any]) -> bool:
     """Whether a verdict is by the rule for small fleets."""
-    return verdict["kind"] == "device" and verdict["slot"] is None
+    return verdict["kind"] in _LONE_KINDS and verdict["slot"] is None
 
 
 def _read_statistics(

@@ -16,17 +16,17 @@ from edge_contract.profile import ReferenceProfile
 from edge_contract.window import WindowStatistics
 from fleet.drift.baseline import Baseline
 from fleet.drift.cusum import Cusum
-from fleet.drift.device import DeviceState, Unit
+from fleet.drift.device import DeviceState, Unit, Usual
 from fleet.drift.errors import DriftStateError
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_BYTES = 16 * 1024 * 1024
 
 
 def encode_state(state: DeviceState) -> bytes:
     """Return the canonical bytes of ``state``."""
     open_ = state.open_statistics
-    cusum = state.cusum
+    cusum, usual = state.cusum, state.usual
     return encode_cbor(
         {
             1: _FORMAT,
@@ -38,6 +38,7 @@ def encode_state(state: DeviceState) -> bytes:
             7: [_unit_to_wire(one) for one in state.recent],
             8: [_pack(cusum.evidence), _pack(cusum.contrasts), _pack(cusum.means)],
             9: [_pack(cusum.units), _pack(cusum.windows)],
+            10: [usual.units, *map(_pack, (usual.means, usual.spreads, usual.repeats))],
         }
     )
 
@@ -86,6 +87,7 @@ def _from_wire(wire: Any, profile: ReferenceProfile) -> DeviceState:
         ),
         waiting=tuple(_unit_from_wire(one, features) for one in wire[6]),
         recent=tuple(_unit_from_wire(one, features) for one in wire[7]),
+        usual=Usual(wire[10][0], *(_floats(one, (features,)) for one in wire[10][1:4])),
         cusum=Cusum(
             evidence=_floats(wire[8][0], sides),
             contrasts=_floats(wire[8][1], sides),
@@ -97,12 +99,14 @@ def _from_wire(wire: Any, profile: ReferenceProfile) -> DeviceState:
 
 
 def _unit_to_wire(unit: Unit) -> list[Any]:
-    return [_pack(unit.contrasts), _pack(unit.means), unit.windows]
+    numbers = (unit.contrasts, unit.means, unit.spreads, unit.repeats)
+    return [*map(_pack, numbers), unit.windows]
 
 
 def _unit_from_wire(wire: Any, features: int) -> Unit:
-    contrasts, means, windows = wire
-    return Unit(_floats(contrasts, (2, features)), _floats(means, (features,)), windows)
+    contrasts, *others, windows = wire
+    means, spreads, repeats = (_floats(one, (features,)) for one in others)
+    return Unit(_floats(contrasts, (2, features)), means, spreads, repeats, windows)
 
 
 def _pack(values: Float64 | Int64) -> bytes:

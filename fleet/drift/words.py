@@ -5,12 +5,20 @@ Owns every sentence that the drift engine says, so that command line, REST API a
 dashboard say the same. Pure.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from fleet.drift.decide import Finding, MovedFeature
 from fleet.drift.device import DeviceState
 from fleet.drift.parameters import DriftParameters
+from fleet.drift.sensor import SensorFault
 
+# Words and unit of a fault's amount.
+_FAULTS: Final = {
+    "stuck": ("stuck at one value", "share of rows"),
+    "saturated": ("exact repeats that it never had", "share of rows"),
+    "gain": ("another gain", "factor"),
+    "turned": ("turned by half a turn", "place of the axis"),
+}
 # Where a shift of a mean stops being small: the reference rows' own sd.
 _LARGE_SHIFT = 1.0
 
@@ -41,11 +49,40 @@ def describe_move(move: MovedFeature) -> str:
     if move.channel == "location":
         direction = "higher" if move.shift > 0 else "lower"
         return f"{move.name}: mean {abs(move.shift):.1f} sd {direction}"
+    if move.channel in _FAULTS:
+        return f"{move.name}: {_FAULTS[move.channel][0]}"
     return f"{move.name}: spread x {2.718281828459045**move.shift:.2f}"
+
+
+def describe_fault(fault: SensorFault) -> str:
+    """Say what a sensor does.
+
+    >>> describe_fault(SensorFault("gain", ("ax", "ay", "az"), 0.5))
+    'the gain of ax, ay, az is 0.50 of what it was'
+    >>> describe_fault(SensorFault("turned", ("ax", "ay", "az"), 2))
+    'ax, ay, az are turned by half a turn about az: mounted the other way round'
+    """
+    names = ", ".join(fault.features)
+    axis = fault.features[int(fault.amount) % len(fault.features)]
+    texts = {
+        "stuck": f"{names} stuck at one value",
+        "saturated": (
+            f"{names} saturated: {fault.amount:.0%} of values repeat exactly, which "
+            "they never did"
+        ),
+        "gain": f"the gain of {names} is {fault.amount:.2f} of what it was",
+        "turned": (
+            f"{names} are turned by half a turn about {axis}: mounted the other way "
+            "round"
+        ),
+    }
+    return texts[fault.name]
 
 
 def describe_finding(device: str, finding: Finding) -> str:
     """Say in one or two sentences what happened to a device."""
+    if finding.fault is not None:
+        return f"A sensor of {device} is broken: {describe_fault(finding.fault)}."
     moves = ", ".join(describe_move(one) for one in finding.features)
     text = (
         f"{device} no longer sees what its model was built on ({moves}), for about "
@@ -78,23 +115,31 @@ def evidence_document(
         "streams": finding.streams,
         "alpha": parameters.alpha,
         "false_alarms": describe_error_rate(finding.streams, parameters),
-        "next_step": (
-            f"look at the drift page of {device}; then ask it for samples: "
-            f"edge-fleet sample request {device}"
-        ),
+        "next_step": _next_step(device, finding),
     }
+
+
+def _next_step(device: str, finding: Finding) -> str:
+    if finding.fault is not None:
+        return f"look at {device} on site"
+    return (
+        f"look at the drift page of {device}; then ask it for samples: "
+        f"edge-fleet sample request {device}"
+    )
 
 
 def move_document(move: MovedFeature) -> dict[str, Any]:
     """Return one moved feature as JSON values."""
-    location = move.channel == "location"
+    unit = "reference sd" if move.channel == "location" else "log of the ratio of sd"
+    if move.channel in _FAULTS:
+        unit = _FAULTS[move.channel][1]
     return {
         "name": move.name,
         "channel": move.channel,
         "direction": "up" if move.shift > 0 else "down",
         "size": "large" if abs(move.shift) >= _LARGE_SHIFT else "material",
         "shift": round(move.shift, 3),
-        "shift_unit": "reference sd" if location else "log of the ratio of sd",
+        "shift_unit": unit,
         "evidence": float(f"{move.e_value:.3g}"),
         "windows": move.windows,
         "summary": describe_move(move),

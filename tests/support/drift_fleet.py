@@ -24,9 +24,12 @@ FIRST_SLOT = 288 * 20_000
 BOOT = bytes(8)
 
 
-def normal_profile(features: int = 2) -> ReferenceProfile:
-    """Return the profile of standard normal rows."""
+def normal_profile(
+    features: int = 2, level: tuple[float, ...] = (), sd: float = 1.0
+) -> ReferenceProfile:
+    """Return the profile of standard normal rows, or of others around ``level``."""
     rows = np.random.default_rng(0).normal(size=(6000, features)).astype(np.float32)
+    rows = rows * np.float32(sd) + np.array(level or [0.0] * features, np.float32)
     references = []
     for index in range(features):
         column = rows[:, [index]]

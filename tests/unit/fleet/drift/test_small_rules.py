@@ -245,3 +245,70 @@ def test_damaged_windows_and_states_do_not_stop_a_small_fleet(
         "d2": 4,
     }
     assert whole["verdicts"] == []
+
+
+LEVEL, SD = (-0.9, 0.5, 0.3), 0.4
+
+
+def wrist_fleet(folder: Path) -> DriftFleet:
+    """Return three watches with an accelerometer, after a while of history."""
+    profile = replace(normal_profile(3, LEVEL, SD), triads=((0, 1, 2),))
+    fleet = DriftFleet(folder, devices=3, profile=profile)
+    wear(fleet, 30)
+    return fleet
+
+
+def wear(fleet: DriftFleet, slots: int, factor: float = 1.0, clip: float = 9.0) -> None:
+    """Store windows of all; what d1 measures is scaled and limited."""
+    random = np.random.default_rng(fleet.slot)
+    engine = fleet.drift()
+    for _ in range(slots):
+        rows = []
+        for name in fleet.names:
+            values = random.normal(size=(40, 3)) * SD + np.array(LEVEL)
+            if name == "d1":
+                values = np.clip(values * factor, -clip, clip)
+            builder = StatisticsBuilder(fleet.profile)
+            builder.add_rows(values.astype(np.float32))
+            rows.append(fleet.row(name, fleet.slot, builder.statistics))
+        fleet.slot += 1
+        fleet.insert(rows)
+        engine.tick()
+
+
+def test_half_the_gain_is_a_sensor_fault_that_heals(tmp_path: Path) -> None:
+    fleet = wrist_fleet(tmp_path)
+    wear(fleet, 20, factor=0.5)
+
+    rows = read_rows(fleet, verdicts)
+    (verdict,) = [one for one in rows if one["closed_us"] is None]
+    assert (verdict["device"], verdict["kind"]) == ("d1", "sensor_fault")
+    assert verdict["evidence"]["summary"].startswith(
+        "A sensor of d1 is broken: the gain of f0, f1, f2 is 0."
+    )
+    assert verdict["evidence"]["next_step"] == "look at d1 on site"
+    assert {one["device"] for one in rows} == {"d1"}
+
+    wear(fleet, 40)
+    assert [
+        one["device"] for one in read_rows(fleet, verdicts) if not one["closed_us"]
+    ] == []
+    fleet.engine.dispose()
+
+
+def test_saturation_is_counted_and_does_not_close_while_it_lasts(
+    tmp_path: Path,
+) -> None:
+    fleet = wrist_fleet(tmp_path)
+    wear(fleet, 40, clip=0.8)
+
+    (verdict,) = read_rows(fleet, verdicts)
+    assert (verdict["kind"], verdict["closed_us"]) == ("sensor_fault", None)
+    (move,) = verdict["evidence"]["features"]
+    assert (move["name"], move["channel"]) == ("f0", "saturated")
+    assert 0.1 <= move["shift"] <= 0.6
+
+    wear(fleet, 20)
+    (verdict,) = read_rows(fleet, verdicts)
+    assert verdict["close_reason"] == "back at its baseline"
+    fleet.engine.dispose()
