@@ -2,6 +2,7 @@
 import dataclasses
 import itertools
 import random
+import warnings
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,102 @@ def test_any_split_in_any_order_merges_to_the_whole(
     assert merged.counts.tolist() == whole.counts.tolist()
     np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-9)
     np.testing.assert_allclose(merged.m2, whole.m2, rtol=1e-9)
+
+
+@st.composite
+def fleets_of_rows(draw: st.DrawFn) -> list[list[np.ndarray]]:
+    """Draw the windows of some devices: rows of any level, spread and holes."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    level = draw(st.sampled_from([0.0, 1e3, -1e6]))
+    spread = draw(st.sampled_from([1.0, 1e-3, 1e3]))
+    devices = []
+    for _ in range(draw(st.integers(1, 4))):
+        sizes = draw(st.lists(st.integers(0, 60), min_size=1, max_size=5))
+        rows = random.normal(size=(sum(sizes), 3)) * [1, spread, 1] + [0, level, 0]
+        rows[random.random(rows.shape) < draw(st.sampled_from([0, 0.1]))] = np.nan
+        repeated = random.random(len(rows)) < 0.1
+        rows[1:][repeated[1:]] = rows[:-1][repeated[1:]]
+        devices.append(np.split(rows.astype(np.float32), np.cumsum(sizes)[:-1]))
+    return devices
+
+
+def count_device(windows: list[np.ndarray]) -> list[WindowStatistics]:
+    """Count a device's windows, each from where the one before ended."""
+    found, previous = [], None
+    for rows in windows:
+        builder = StatisticsBuilder(PROFILE)
+        builder.add_rows(rows, previous)
+        shares = np.abs(rows[:, [0, 0, 2, 2]]) + 0.1
+        builder.add_outputs(shares / shares.sum(axis=1, keepdims=True))
+        found.append(builder.statistics)
+        previous = rows[-1] if len(rows) else previous
+    return found
+
+
+def send(statistics: WindowStatistics, seq: int) -> WindowStatistics:
+    """Return what a server reads of a window that was sent."""
+    count_block, moment_block = encode_blocks(statistics)
+    report = WindowReport(
+        boot_id=BOOT_ID,
+        seq=seq,
+        ref_id=PROFILE.ref_id,
+        release=BOOT_ID,
+        start_us=0,
+        duration_us=300_000_000,
+        monotonic_us=0,
+        clock_synced=True,
+        rows=statistics.rows,
+        inferences=statistics.inferences,
+        failed=statistics.failed,
+        lost=0,
+        covers=(),
+        count_block=count_block,
+        moment_block=moment_block,
+    )
+    return WindowReport.decode(report.encode()).statistics(PROFILE)
+
+
+def pool(parts: list[WindowStatistics], shuffler: random.Random) -> WindowStatistics:
+    """Merge windows pair by pair, any two at a time."""
+    left = list(parts)
+    while len(left) > 1:
+        shuffler.shuffle(left)
+        left.append(merge(left.pop(), left.pop(), LAYOUT))
+    return left[0]
+
+
+@given(fleets_of_rows(), st.randoms(use_true_random=False))
+def test_merging_equals_pooling_over_windows_devices_and_orders(
+    devices: list[list[np.ndarray]], shuffler: random.Random
+) -> None:
+    parts = [one for windows in devices for one in count_device(windows)]
+    # What each device measured in one window, and all of them together.
+    whole = pool([count_device([np.concatenate(one)])[0] for one in devices], shuffler)
+    merged = pool(parts, shuffler)
+    sent = pool([send(one, seq) for seq, one in enumerate(parts)], shuffler)
+
+    for found in (merged, sent):
+        assert found.counts.tolist() == whole.counts.tolist()
+        assert (found.rows, found.inferences, found.failed) == (
+            whole.rows,
+            whole.inferences,
+            whole.failed,
+        )
+    values = np.concatenate([rows for windows in devices for rows in windows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a feature without values
+        mean = np.nan_to_num(np.nanmean(values.astype(np.float64), axis=0))
+        m2 = np.nansum((values - mean) ** 2, axis=0)
+    size = np.abs(np.nan_to_num(values)).max(axis=0, initial=0)
+    n = np.maximum(whole.valid(LAYOUT), 1)
+    for one in (whole, merged):
+        np.testing.assert_allclose(one.mean, mean, rtol=1e-9, atol=1e-9)
+        assert (np.abs(one.m2 - m2) <= 1e-9 * (m2 + n)).all()
+    # float32 on the wire: half a unit in the last place of what each window says.
+    error = 2.0**-24 * size
+    assert (np.abs(sent.mean - mean) <= 2 * error + 1e-9).all()
+    bound = 2.0**-22 * m2 + n * (4 * error**2) + 4 * error * np.sqrt(n * m2)
+    assert (np.abs(sent.m2 - m2) <= bound + 1e-9).all()
 
 
 def test_windows_of_different_profiles_do_not_merge() -> None:
