@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import drift_device_cost, drift_performance
+from bench import drift_concept, drift_device_cost, drift_faults, drift_performance
 from bench.contract_window import make_profile
 from bench.drift_false_alarms import FixedRules
 from bench.drift_performance import Period
+from bench.drift_watch import read_profile
 from bench.harness import side_environment
+from bench.harness.concept_streams import AFTER, BEFORE, Errors, run_stream
 from bench.harness.fleet_simulation import Effect, Fleet, Plan, Silence
+from examples.watch.data import LIVE_SUBJECTS, load_recordings, select, take_part
+from fleet.drift.yardstick import Yardstick
 
 PLAN = Plan(seed=3, devices=40, features=4, has_season=False)
 
@@ -86,6 +90,48 @@ def test_counting_costs_something_and_a_window_fits_its_promise() -> None:
 
     assert (median > 0, n, spread >= 0) == (True, drift_device_cost.ROUNDS, True)
     assert drift_device_cost.weigh(profile, rows[:300]) <= 512
+
+
+def test_a_dead_gyroscope_is_named_on_the_wrist_that_has_it() -> None:
+    recordings = load_recordings()
+    live = select(recordings, LIVE_SUBJECTS, "right")
+    yardstick = Yardstick.read(read_profile(take_part(live, "calibrate")))
+
+    watches = drift_faults.run_fault(
+        recordings, yardstick, 5, 1, drift_faults.stop_gyroscope
+    )
+
+    assert set(watches.flagged) == {5}
+    assert watches.named[5][0] == "stuck"
+
+
+def test_errors_that_rise_are_found_and_a_quiet_stream_is_not() -> None:
+    random = np.random.default_rng(5)
+    confidence = random.uniform(0.5, 1, 10_000)
+    reference = random.uniform(0.5, 1, 2000)
+    rate = np.repeat([1.0, 2.0], 5000)  # of what confidence promises
+    errors = Errors(
+        random.random(10_000) < (1 - confidence) * rate,
+        confidence,
+        random.random(2000) < 1 - reference,
+        reference,
+    )
+
+    ours = drift_concept.watch(drift_concept.Ours(errors), errors)
+    dummy = drift_concept.watch(drift_concept.Dummy(), errors)
+
+    assert ours.false == 0
+    assert ours.delay is not None
+    assert ours.delay <= 500
+    assert (dummy.false, dummy.delay) == (10, 250)
+
+
+def test_a_frozen_model_errs_more_after_the_change() -> None:
+    errors = run_stream("SINE1", 1, 3)
+
+    assert len(errors.wrong) == BEFORE + AFTER
+    assert errors.wrong[:BEFORE].mean() < 0.25
+    assert errors.wrong[BEFORE:].mean() > 0.6
 
 
 def test_a_worker_runs_in_an_environment_of_its_own(
