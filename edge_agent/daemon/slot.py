@@ -41,6 +41,7 @@ from edge_agent.runtime.shadow import Shadow
 from edge_agent.stats.checkpoint import open_counter
 from edge_agent.stats.keeper import Periods, StatisticsKeeper
 from edge_agent.telemetry.outbox import Outbox
+from edge_contract import evidence
 from edge_contract.bundle import Bundle
 from edge_contract.operations import latency_quantile_us
 
@@ -116,6 +117,7 @@ class ModelSlot:
         stack.callback(self._close_sink)
         self._source = open_source(told, config.statistics.window.us, house.clock)
         self.shadow = self._make_shadow()
+        self.keeper.comparison.tally = self._compare
         self.feedback = self._make_feedback(stack)
         self.sampler, self.marks = Sampler(), Marks(self._folder)
         self.session = Session(self.keeper, house.clock, self._watchers())
@@ -314,6 +316,15 @@ class ModelSlot:
         if self.feedback is not None:
             found.append(self.feedback.book)
         return found
+
+    def _compare(self) -> evidence.Shadow | None:
+        """Return what the shadow made of all inputs so far, for the windows."""
+        tally = None if self.shadow is None else self.shadow.tally
+        if tally is None or not tally.digest:
+            return None
+        release = bytes.fromhex(tally.digest)[:8]
+        disagreed = min(tally.disagreements, tally.inferences)
+        return evidence.Shadow(release, tally.inferences, disagreed)
 
     def _make_feedback(self, stack: ExitStack) -> Feedback | None:
         if self._told.feedback is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from edge_agent.clock import Clock
 from edge_agent.stats.accumulator import Window
 from edge_agent.stats.noise import LEAST_INFERENCES, Noise
-from edge_contract.evidence import encode_feedback
+from edge_contract.evidence import Shadow, encode_feedback
 from edge_contract.messages import UpMessage
 from edge_contract.operations import Operations, encode_operations
 from edge_contract.window import WindowStatistics
@@ -26,20 +26,22 @@ class ClosedWindow:
         window: As it was counted.
         closed_total: Inferences of all closed windows up to this one.
         noise: What is added to its counts; None: nothing.
+        shadow: What a second release made of its inputs.
     """
 
     window: Window
     closed_total: int
     noise: Noise | None = None
+    shadow: Shadow | None = None
     _told: WindowStatistics | None = None
 
     def report_builder(self, clock: Clock) -> Callable[[bytes, int], UpMessage]:
         """Return what makes the report, given its identity."""
         window, operations = self.window, self.window.operations
-        feedback_block = encode_feedback(window.feedback)
+        feedback_block, shadow = encode_feedback(window.feedback), self.shadow
         if self.noise is not None:
             operations = replace(operations, latency=Operations().latency)
-            feedback_block = b""
+            feedback_block, shadow = b"", None
         sums = self._tell()
         counts, moments = encode_blocks(sums)
         operation_block = encode_operations(operations)
@@ -65,6 +67,7 @@ class ClosedWindow:
                 operation_block=operation_block,
                 epsilon_millionths=sums.epsilon_millionths,
                 feedback_block=feedback_block,
+                shadow=shadow,
             )
 
         return build

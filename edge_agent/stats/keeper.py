@@ -32,6 +32,7 @@ from edge_agent.stats.accumulator import (
 )
 from edge_agent.stats.checkpoint import Checkpoint, ProducedCounter, recover
 from edge_agent.stats.closing import ClosedWindow, is_tellable
+from edge_agent.stats.comparison import Comparison
 from edge_agent.stats.feedback import Verdict
 from edge_agent.stats.meter import Meter
 from edge_agent.stats.noise import LEAST_INFERENCES, Noise
@@ -97,6 +98,9 @@ class StatisticsKeeper:
         periods: When windows close and checkpoints are due.
         gauges: What else a window tells of; None: of inferences alone.
         epsilon_millionths: Privacy loss of an inference; 0: exact counts are told.
+
+    Attributes:
+        comparison: What a shadow makes of the same inputs; told with each window.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class StatisticsKeeper:
         self._cell = counter.cell
         self._clock = clock
         self._periods = periods
+        self.comparison = Comparison()
         self._epsilon_millionths = epsilon_millionths
         self._meter = Meter(gauges, clock)
         stored = ledger.load_checkpoint()
@@ -378,7 +383,8 @@ class StatisticsKeeper:
         if window.is_empty:
             return
         self._closed_total += window.produced
-        self._backlog.append(ClosedWindow(window, self._closed_total, noise))
+        shadow = self.comparison.take()
+        self._backlog.append(ClosedWindow(window, self._closed_total, noise, shadow))
         if len(self._backlog) > MAX_BACKLOG:
             oldest = int(self._backlog[0] is self._in_hand)
             forgotten = self._backlog[oldest]
