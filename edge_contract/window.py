@@ -7,6 +7,7 @@ when a window closes is the agent's matter.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from edge_contract.binning import Float32, Float64, Int64
 from edge_contract.errors import WindowError
 from edge_contract.privacy import check_noised
 from edge_contract.profile import Layout, ReferenceProfile, ValueReference
+
+# A million inferences a second for twelve days; eight million such windows still add
+# up within 63 bits.
+MAX_A_WINDOW: Final = 2**40
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,10 @@ def check_statistics(statistics: WindowStatistics, profile: ReferenceProfile) ->
         raise WindowError(msg)
     if counts.shape != (layout.size,) or statistics.mean.shape != (layout.features,):
         msg = f"window: expected {layout.size} counts, found {counts.size}"
+        raise WindowError(msg)
+    totals = (statistics.rows, statistics.inferences, statistics.failed)
+    if max(*totals, int(np.abs(counts).max())) > MAX_A_WINDOW:
+        msg = f"window: expected counts of up to {MAX_A_WINDOW}"
         raise WindowError(msg)
     if not (np.isfinite(statistics.mean).all() and np.isfinite(statistics.m2).all()):
         msg = "window: expected finite moments"

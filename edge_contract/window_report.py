@@ -31,7 +31,11 @@ from edge_contract.varint import (
     encode_counts,
     encode_signed_counts,
 )
-from edge_contract.window import WindowStatistics, check_statistics
+from edge_contract.window import (
+    MAX_A_WINDOW,
+    WindowStatistics,
+    check_statistics,
+)
 
 MAX_WINDOW_BYTES: Final = 32 * 1024
 MAX_COVERS: Final = 1024
@@ -212,6 +216,9 @@ class WindowReport:
                 f"window: expected reference profile {profile.ref_id.hex()}, "
                 f"found {self.ref_id.hex()}"
             )
+            raise WindowError(msg)
+        if self.lost > MAX_A_WINDOW:
+            msg = f"window: expected at most {MAX_A_WINDOW} lost, found {self.lost}"
             raise WindowError(msg)
         statistics = self.sums(profile.layout)
         if self.epsilon_millionths:

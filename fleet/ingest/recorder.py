@@ -9,7 +9,7 @@ as a duplicate.
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from edge_contract.errors import WindowError
 from edge_contract.messages import (
@@ -44,6 +44,7 @@ from fleet.store.windows import HOUR_US
 
 # A wall clock further than this from the server's is not believed.
 _BELIEVED_AHEAD_US = 24 * 3_600_000_000
+_MOST_FLOOR = 2**62
 
 
 @dataclass(slots=True)
@@ -102,6 +103,8 @@ class Recorder:
         totals = self.tally.device(accepted.device)
         if known:
             totals["duplicates"] += 1
+            if isinstance(message, WindowReport):
+                self._compare(accepted.device, message)
             self.outcome.touched.add(stream)
             return
         if not self._marks.read(stream).reaches(message.seq):
@@ -120,9 +123,7 @@ class Recorder:
         elif isinstance(message, Birth):
             record_birth(self._connection, device, message, self._now_us)
             record_birth_health(self._connection, device, self._now_us)
-            floor = f"down_seq/{device}"
-            if read_counter(self._connection, floor) < message.down_floor:
-                set_counter(self._connection, floor, message.down_floor)
+            self._raise_floor(device, message.down_floor)
             self.outcome.births.append(device)
         elif isinstance(message, Event):
             body = to_plain(message)
@@ -138,6 +139,15 @@ class Recorder:
             )
         else:
             self._record_reply(device, message)
+
+    def _raise_floor(self, device: str, down_floor: int) -> None:
+        """Go on above what the device has accepted, unless no number lies above it."""
+        if down_floor > _MOST_FLOOR:
+            self.tally.refuse("down-floor", device)
+            return
+        floor = f"down_seq/{device}"
+        if read_counter(self._connection, floor) < down_floor:
+            set_counter(self._connection, floor, down_floor)
 
     def _record_reply(self, device: str, reply: Reply) -> None:
         self._connection.execute(
@@ -226,8 +236,20 @@ class Recorder:
         totals["failed"] += report.failed
         totals["lost"] += report.lost
 
+    def _compare(self, device: str, report: WindowReport) -> None:
+        """Count a window that comes again with other counts; the first one stays."""
+        query = select(windows.c.counts).where(
+            windows.c.device == device,
+            windows.c.boot_id == report.boot_id,
+            windows.c.seq == report.seq,
+        )
+        counts = self._connection.execute(query).scalar()
+        if counts is not None and bytes(counts) != report.count_block:
+            self.tally.refuse("other-content", device)
+
     def _time_of(self, report: WindowReport) -> tuple[int, bool]:
-        if report.clock_synced and report.start_us < self._now_us + _BELIEVED_AHEAD_US:
+        end_us = report.start_us + report.duration_us
+        if report.clock_synced and end_us < self._now_us + _BELIEVED_AHEAD_US:
             return report.start_us, False
         return max(0, self._now_us - report.duration_us), True
 

@@ -2,6 +2,7 @@
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
-from edge_contract.window import merge
+from edge_contract.window import WindowStatistics, merge
 from edge_contract.window_report import encode_blocks
 from fleet.ingest.marks import Marks
 from fleet.ingest.marks_store import read_marks
+from fleet.store.counters import read_counter
 from fleet.store.devices import find_device
 from fleet.store.engine import reading
 from fleet.store.statistics import statistics_from_columns
@@ -64,7 +66,11 @@ def test_a_window_is_counted_once_however_often_it_comes(world: FleetWorld) -> N
     assert world.outcomes[-1].touched == {("watch-1", device.boot_id)}
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(order=st.permutations([1, 2, 3, 4, 5, 1, 3, 5]), cut=st.integers(0, 8))
 def test_order_and_repetition_change_nothing(
     world: FleetWorld, order: list[int], cut: int
@@ -282,3 +288,120 @@ def test_private_windows_are_stored_with_their_negative_counts(
     expected = np.sum([one.counts for one in found], axis=0)
     assert summed.counts.tolist() == expected.tolist()
     assert read_refusals(world) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ref_id": b"unknown!"}, "unknown-ref-id"),
+        ({"lost": 2**63 - 1}, "inconsistent"),
+        ({"failed": 2**63 - 1}, "inconsistent"),
+        ({"rows": 2**63 - 1}, "inconsistent"),
+        ({"inferences": 0}, "inconsistent"),
+        ({"count_block": b""}, "inconsistent"),
+        ({"count_block": b"\xff" * 200}, "inconsistent"),
+        ({"moment_block": b"\xff" * 24}, "inconsistent"),
+        ({"epsilon_millionths": 2**63 - 1}, "inconsistent"),
+        ({"feedback_block": b"\x01" * 16}, "inconsistent"),
+        ({"feedback_block": b"\x00" * 16 + b"\x01" * 16}, "inconsistent"),
+    ],
+    ids=str,
+)
+def test_each_bad_window_is_kept_apart_and_ingest_goes_on(
+    world: FleetWorld, change: dict[str, Any], reason: str
+) -> None:
+    device = world.device()
+    bad = [device.seal(replace(device.report(seq), **change)) for seq in (2, 4)]
+
+    world.ingest(device.window(1), bad[0], device.window(3))
+    world.ingest(bad[1], device.window(5))
+
+    assert read_refusals(world) == {(reason, "watch-1"): 2}
+    assert count_windows(world) == 3
+    assert read_totals(world)["lost"] == 0
+    with reading(world.engine) as connection:
+        marks = read_marks(connection, ("watch-1", device.boot_id))
+    assert marks == Marks(mark=5)
+
+
+def test_a_billion_rows_and_none_at_all_are_windows(world: FleetWorld) -> None:
+    device = world.device()
+    sums = device.report(1).sums(device.profile.layout)
+    counts, moments = encode_blocks(replace(sums, counts=sums.counts * 2**24))
+    large = replace(
+        device.report(1),
+        rows=2**30,
+        inferences=2**30,
+        lost=2**40,
+        count_block=counts,
+        moment_block=moments,
+    )
+    nothing = WindowStatistics.empty(device.profile)
+    counts, moments = encode_blocks(nothing)
+    empty = replace(
+        device.report(2),
+        rows=0,
+        inferences=0,
+        count_block=counts,
+        moment_block=moments,
+    )
+
+    world.ingest(device.seal(large), device.seal(empty))
+    for boot in range(2, 12):
+        other = world.device(boot=boot)
+        world.ingest(other.seal(replace(large, boot_id=other.boot_id)))
+
+    assert count_windows(world) == 12
+    assert read_totals(world)["inferences"] == 11 * 2**30
+    assert read_totals(world)["lost"] == 11 * 2**40
+    assert read_refusals(world) == {}
+
+
+def test_a_seq_that_comes_again_with_other_counts_is_told_apart(
+    world: FleetWorld,
+) -> None:
+    device = world.device()
+    other = replace(device.report(2), seq=1)
+
+    world.ingest(device.window(1), device.seal(other), device.window(1))
+
+    assert count_windows(world) == 1
+    assert read_totals(world)["duplicates"] == 2
+    assert read_refusals(world) == {("other-content", "watch-1"): 1}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start_us": NOW_US + 25 * 3_600_000_000},
+        {"start_us": 2**63 - 1, "duration_us": 2**63 - 1},
+        {"duration_us": 2**63 - 1},
+        {"monotonic_us": 2**63 - 1, "clock_synced": False, "start_us": 2**63 - 1},
+    ],
+    ids=str,
+)
+def test_the_time_of_a_mad_clock_is_not_believed(
+    world: FleetWorld, change: dict[str, int]
+) -> None:
+    device = world.device()
+
+    world.ingest(device.window(1, **change))
+
+    with reading(world.engine) as connection:
+        row = connection.execute(select(windows)).mappings().one()
+    assert row["retimed"]
+    assert 0 <= row["start_us"] <= NOW_US
+    assert read_totals(world)["windows"] == 1
+
+
+def test_a_floor_that_nothing_lies_above_is_not_taken(world: FleetWorld) -> None:
+    device = world.device()
+
+    world.ingest(device.birth(1, 1, down_floor=2**63 - 1))
+
+    assert read_refusals(world) == {("down-floor", "watch-1"): 1}
+    with reading(world.engine) as connection:
+        assert read_counter(connection, "down_seq/watch-1") == 0
+    world.ingest(device.birth(2, 2, down_floor=77))
+    with reading(world.engine) as connection:
+        assert read_counter(connection, "down_seq/watch-1") == 77
