@@ -305,10 +305,10 @@ class FleetwideEngine:
         self._refill(connection, pending)
 
     def _refill(self, connection: Connection, pending: list[int]) -> None:
-        for row in list_windows_by_id(connection, pending):
-            window = self._read(row)
-            if window is not None:
-                self._feed.put(window)
+        rows = list_windows_by_id(connection, pending)
+        windows = [one for one in map(self._read, rows) if one is not None]
+        for window in sorted(windows, key=self._feed.is_late):
+            self._feed.put(window)
 
     def _store(self, connection: Connection) -> None:
         state = self._state

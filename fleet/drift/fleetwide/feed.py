@@ -4,7 +4,9 @@
 Owns when a slot is complete: once half of the live devices have sent windows two slots
 on. That depends on nothing but the windows before, so a replay gives the same slots. A
 single mad clock can neither hurry nor hold the fleet; what cannot be used is counted
-with a reason. A window of several slots (merged in an outbox) counts in its middle one.
+with a reason. A window of several slots (merged in an outbox) counts in its middle one;
+one that comes up to an hour after its slot was closed counts in the first open one, so
+that a device which connects once an hour is judged at all.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from fleet.drift.fleetwide.state import NEVER, FleetState
 
 SLOT_US: Final = SLOT_SECONDS * 1_000_000
 _GRACE = 2
+_LATEST = SLOTS_AN_HOUR  # slots that a window may be late by
 _LEAST_FLEET = 8  # as many as a fleet has that is judged as a whole
 _MOST_PENDING = 200_000  # windows; then the oldest slot closes whatever is missing
 LATE, AHEAD, MAD = "late", "ahead", "clock"
@@ -112,16 +115,26 @@ class SlotFeed:
         return closed
 
     def put(self, window: Window) -> None:
-        """Let a window wait for its slot; it was taken before."""
-        first = min(self._pending, default=window.slot)
-        slot = self._pending.setdefault(window.slot, {})
+        """Let a window wait for its slot; it was taken before.
+
+        After a kill late windows are put last: they join the slot that they were in.
+        """
+        number = window.slot
+        if self.is_late(window):
+            number = min(self._pending, default=self._state.slot + 1)
+        first = min(self._pending, default=number)
+        slot = self._pending.setdefault(number, {})
         slot.setdefault(window.device, []).append(window)
         self._waiting += 1
         self._heard.add(window.device)
-        if window.slot < first:
+        if number < first:
             self._count()
-        elif window.slot >= first + _GRACE:
+        elif number >= first + _GRACE:
             self._ahead.add(window.device)
+
+    def is_late(self, window: Window) -> bool:
+        """Whether a window's slot is closed."""
+        return window.slot <= self._state.slot
 
     def _count(self) -> None:
         """Count afresh who waits: once a slot, never once a window."""
@@ -139,7 +152,7 @@ class SlotFeed:
     def _refusal(self, window: Window) -> str:
         if not 0 <= window.slot < 2**31:
             return MAD
-        if window.slot <= self._state.slot:
+        if window.slot <= self._state.slot - _LATEST:
             return LATE
         newest = max(self._state.slot, min(self._pending, default=window.slot))
         if self._state.slot != NEVER and window.slot > newest + KEPT_SLOTS:
@@ -171,11 +184,17 @@ class SlotFeed:
                 for one in windows[1:]:
                     total = merge(total, one.statistics, layout)
             sums.append(total)
+        newest = [_newest(windows) for _, windows in columns]
         return Slot(
             number=number,
             devices=np.array([place for place, _ in columns], dtype=np.int64),
-            release=tuple(windows[-1].release for _, windows in columns),
-            trusted=np.array([windows[-1].is_trusted for _, windows in columns]),
-            span=int(np.median([windows[-1].span for _, windows in columns])),
+            release=tuple(one.release for one in newest),
+            trusted=np.array([one.is_trusted for one in newest]),
+            span=int(np.median([one.span for one in newest])),
             **read_columns(sums, self._profile, self._scale),
         )
+
+
+def _newest(windows: list[Window]) -> Window:
+    """Return the window of the latest slot, of several the last that came."""
+    return max(reversed(windows), key=lambda one: one.slot)

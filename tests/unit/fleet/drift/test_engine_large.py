@@ -114,7 +114,7 @@ def test_odd_windows_are_counted_apart_and_stop_nothing(fleet: DriftFleet) -> No
     fleet.store(6)
     engine = fleet.drift()
     engine.tick()
-    late = fleet.row("d1", FIRST_SLOT, fleet.statistics())
+    late = fleet.row("d1", FIRST_SLOT - 12, fleet.statistics())
     early = fleet.row("d2", FIRST_SLOT + 5000, fleet.statistics())
     torn = fleet.row("d4", fleet.slot, fleet.statistics(), counts=b"\x01")
     empty = fleet.row("d5", fleet.slot, fleet.statistics(rows=0))

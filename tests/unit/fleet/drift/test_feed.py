@@ -118,7 +118,7 @@ def test_one_mad_clock_neither_hurries_nor_holds_the_fleet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slot", "reason"), [(-1, "late"), (2**40, "clock"), (1000, "ahead")]
+    ("slot", "reason"), [(-12, "late"), (2**40, "clock"), (1000, "ahead")]
 )
 def test_what_cannot_be_used_is_counted_with_its_reason(slot: int, reason: str) -> None:
     feed, state = new_feed()
@@ -130,6 +130,37 @@ def test_what_cannot_be_used_is_counted_with_its_reason(slot: int, reason: str) 
     feed.take(window(999, "d3", slot), {})
 
     assert state.refused == {reason: 1}
+
+
+def test_a_window_up_to_an_hour_late_counts_in_the_open_slot() -> None:
+    feed, state = new_feed()
+    state.slot = FIRST_SLOT
+    feed.take(window(1, "d0", 1, release="r2"), {})
+    feed.take(window(2, "d1", 1), {})
+    for late in range(-11, 1):
+        feed.take(window(100 + late, "d0", late), {})
+
+    # A kill: what waits is put again, the late ones last.
+    again = SlotFeed(PROFILE, SCALE, state)
+    sent = {1: window(1, "d0", 1, release="r2"), 2: window(2, "d1", 1)}
+    sent |= {100 + late: window(100 + late, "d0", late) for late in range(-11, 1)}
+    held = [sent[number] for number in feed.pending_ids]
+    for one in sorted(held[::-1], key=again.is_late):
+        again.put(one)
+    found = []
+    for made in (feed, again):
+        closed = [
+            one
+            for device in DEVICES[2:7]
+            for one in made.take(window(900, device, 3), {})
+        ]
+        found.append(closed[0])
+
+    for slot in found:
+        assert slot.number == FIRST_SLOT + 1
+        assert slot.rows[0].tolist() == [30 * 13.0, 30.0]
+        assert slot.release == ("r2", "r1")
+    assert state.refused == {}
 
 
 @pytest.mark.slow
