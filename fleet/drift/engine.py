@@ -180,7 +180,8 @@ class DriftEngine:
         if yardstick is None or is_late(track, place):
             return track
         statistics = _read_statistics(row, yardstick)
-        if statistics is None:
+        if statistics is None or statistics.epsilon_millionths:
+            # The bundle's variances know nothing of the noise in a private window.
             return track
         if track is None or track.ref_id != place.ref_id:
             reason = "another model serves (new reference)"

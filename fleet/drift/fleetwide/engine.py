@@ -72,7 +72,10 @@ class StoredWindows:
         self._state = state
 
     def sum_counts(self, device: int, since: int, until: int) -> Float64 | None:
-        """Return float64 [F, 16] over slots ``since`` to ``until``; None when lost."""
+        """Return float64 [F, 16] over slots ``since`` to ``until``; None when lost.
+
+        Private windows count for nothing: what is left then is the mean's shift.
+        """
         found = self._sum(device, since, until)
         return None if found is None else self._scale.pad(found).astype(np.float64)
 
@@ -94,16 +97,19 @@ class StoredWindows:
     def _sum(self, device: int, since: int, until: int) -> Int64 | None:
         span = (since * SLOT_US, (until + 1) * SLOT_US)
         layout = self._profile.layout
-        total = np.zeros(layout.size, dtype=np.int64)
+        total, is_private = np.zeros(layout.size, dtype=np.int64), False
         rows = list_windows_between(
             self._connection, self._state.devices[device], self._profile.ref_id, span
         )
         for row in rows:
+            if row["epsilon_millionths"]:
+                is_private = True
+                continue
             try:
                 total += statistics_from_columns(row, layout).counts
             except EdgeError:
                 continue
-        return total if total.any() else None
+        return total if total.any() or is_private else None
 
 
 class FleetwideEngine:

@@ -226,7 +226,10 @@ class FleetRule:
             if self._is_all(devices) and devices.size > BLOCK:
                 basis = self._basis.take(chosen)
             scores[:, block] = shape_scores(
-                slot.counts[..., block], slot.rows[:, block], basis, self._scale.width
+                slot.counts[..., block],
+                slot.counts[..., block].sum(axis=1),
+                basis,
+                self._scale.width,
             )
         scores *= state.shape_ready[:, devices]
         values = np.stack((slot.mean, slot.log_variance, scores))

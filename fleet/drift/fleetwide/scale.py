@@ -79,7 +79,7 @@ class Slot:
         rows: float32 [F, n], finite values.
         mean: float32 [F, n], distance from the reference mean, in reference sd.
         log_variance: float32 [F, n], against the reference's.
-        counts: float32 [F, 16, n].
+        counts: float32 [F, 16, n]; all 0 for private windows, as are the next three.
         missing: float32 [F, n].
         outside: float32 [F, n], values beyond the reference's range.
         repeat: float32 [F, n].
@@ -113,7 +113,9 @@ def read_columns(
 ) -> dict[str, Real]:
     """Return the arrays of a ``Slot`` that statistics give."""
     layout = profile.layout
-    valid = np.stack([one.valid(layout) for one in windows], axis=1)
+    # Noise of a private window is in the history of its mean; a count alone is noise.
+    exact = np.array([not one.epsilon_millionths for one in windows])
+    valid = np.stack([np.maximum(one.valid(layout), 0) for one in windows], axis=1)
     seen = np.maximum(valid, 1)
     mean = np.stack([one.mean for one in windows], axis=1)
     variance = np.stack([one.m2 for one in windows], axis=1) / seen
@@ -126,15 +128,16 @@ def read_columns(
     )
 
     def counter(part: slice) -> Real:
-        return np.stack([one.counts[part] for one in windows], 1).astype(np.float32)
+        counted: Int64 = np.stack([one.counts[part] for one in windows], 1) * exact
+        return counted.astype(np.float32)
 
     return {
         "rows": valid.astype(np.float32),
         "mean": distance.astype(np.float32),
         "log_variance": np.log(ratio).astype(np.float32),
-        "counts": np.stack([scale.pad(one.counts) for one in windows], axis=2).astype(
-            np.float32
-        ),
+        "counts": (
+            np.stack([scale.pad(one.counts) for one in windows], axis=2) * exact
+        ).astype(np.float32),
         "missing": counter(layout.missing),
         "outside": counter(layout.below) + counter(layout.above),
         "repeat": counter(layout.repeat),

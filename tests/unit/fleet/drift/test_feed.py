@@ -145,7 +145,7 @@ def test_a_window_up_to_an_hour_late_counts_in_the_open_slot() -> None:
     sent = {1: window(1, "d0", 1, release="r2"), 2: window(2, "d1", 1)}
     sent |= {100 + late: window(100 + late, "d0", late) for late in range(-11, 1)}
     held = [sent[number] for number in feed.pending_ids]
-    for one in sorted(held[::-1], key=again.is_late):
+    for one in sorted(held, key=again.is_late):
         again.put(one)
     found = []
     for made in (feed, again):
