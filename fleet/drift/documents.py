@@ -16,6 +16,7 @@ from fleet.drift.decide import current_shifts, gates
 from fleet.drift.device import DeviceState
 from fleet.drift.engine import DriftEngine
 from fleet.drift.fleetwide.parameters import SLOTS_AN_HOUR
+from fleet.drift.offers import offer_commands
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.words import describe_scope
 from fleet.drift.yardstick import Yardstick
@@ -243,6 +244,7 @@ def verdict_document(row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: row[name] for name in (*names, *more)},
         "ref_id": row["ref_id"].hex(),
         "close_reason": row["close_reason"],
+        "commands": offer_commands(row),
         **row["evidence"],
     }
 

@@ -2,7 +2,7 @@
 """REST routes of drift.
 
 Owns ``/drift``: reading documents, and what people do about verdicts. Each act is in
-the audit log.
+the audit log. What devices are asked to do is in ``acts``.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from fleet.audit.log import append_audit
 from fleet.auth.actor import find_request_actor
+from fleet.drift.acts import add_act_routes
 from fleet.drift.documents import DriftDocuments, verdict_document
 from fleet.errors import RequestError
 from fleet.services import Services
@@ -54,6 +55,7 @@ class Mute(BaseModel):
 def build_router(services: Services, documents: DriftDocuments) -> APIRouter:
     """Build the routes."""
     router = APIRouter()
+    add_act_routes(router, services)
 
     @router.get("/drift")
     def get_drift(fleet: str | None = None) -> dict[str, Any]:

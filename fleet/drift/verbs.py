@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs ``drift list|show|ack|mute``.
+"""The verbs ``drift list|show|ack|mute|labels|quarantine``.
 
 Owns their arguments and texts; the sentences come from the server.
 """
@@ -56,6 +56,39 @@ def register(groups: Groups) -> None:
     mute.add_argument("--reason", required=True, help="kept with the mute")
     mute.add_argument("--fleet", default="default", help="the fleet of the subject")
 
+    _add_acts(verbs)
+
+
+def _add_acts(verbs: Groups) -> None:
+    labels = add_verb(
+        verbs,
+        "labels",
+        _labels,
+        summary="ask whoever labels at a device for labels",
+        example="edge-fleet drift labels watch-5 --frames 50 --reason concept",
+    )
+    labels.add_argument("id", metavar="ID", help="device id")
+    labels.add_argument(
+        "--select",
+        choices=("near-threshold", "novelty", "random"),
+        default="near-threshold",
+        help="which answers are to be labelled (default: near-threshold)",
+    )
+    labels.add_argument("--frames", type=int, default=100, help="how many answers")
+    labels.add_argument("--hours", type=int, default=24, help="for how long")
+    quarantine = add_verb(
+        verbs,
+        "quarantine",
+        _quarantine,
+        summary="have a device mark its results as not to be relied on",
+        example="edge-fleet drift quarantine watch-5 --reason 'worn on the left'",
+    )
+    quarantine.add_argument("id", metavar="ID", help="device id")
+    quarantine.add_argument("--off", action="store_true", help="end it")
+    for parser in (labels, quarantine):
+        parser.add_argument("--slot", default="", help="slot (default: its first)")
+        parser.add_argument("--reason", required=True, help="told to the device")
+
 
 def _list(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     document = client.get("/drift", fleet=arguments.fleet)
@@ -87,6 +120,7 @@ def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     for one in document["verdicts"]:
         state = "open" if one["closed_us"] is None else f"closed: {one['close_reason']}"
         lines.append(f"verdict {one['id']} ({one['kind']}, {state}): {one['summary']}")
+        lines += [f"  to do: {command}" for command in one["commands"]]
     rows: list[tuple[object, ...]] = [
         (
             one["name"],
@@ -120,6 +154,36 @@ def _mute(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     }
     document = client.post("/drift/mutes", body)
     text = f"{document['subject']}: no verdict for {arguments.hours} hours"
+    return Answer(document, text)
+
+
+def _labels(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    body = {
+        "slot": arguments.slot,
+        "select": arguments.select,
+        "frames": arguments.frames,
+        "seconds": arguments.hours * 3600,
+        "reason": arguments.reason,
+    }
+    document = client.post(f"/drift/{arguments.id}/labels", body)
+    return _asked(document, f"labels for {arguments.frames} answers")
+
+
+def _quarantine(arguments: argparse.Namespace, client: FleetClient) -> Answer:
+    body = {
+        "slot": arguments.slot,
+        "on": not arguments.off,
+        "reason": arguments.reason,
+    }
+    document = client.post(f"/drift/{arguments.id}/quarantine", body)
+    return _asked(document, "quarantine off" if arguments.off else "quarantine on")
+
+
+def _asked(document: dict[str, Any], what: str) -> Answer:
+    device = document["device"]
+    text = (
+        f"{device} is asked: {what}; its answer is in edge-fleet device show {device}"
+    )
     return Answer(document, text)
 
 

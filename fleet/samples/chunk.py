@@ -53,7 +53,7 @@ def parse_chunk(data: bytes, *, max_bytes: int) -> Chunk:
         raise _wrong(str(error)) from error
     try:
         return _build(body)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise _wrong(f"{type(error).__name__}: {error}") from error
 
 

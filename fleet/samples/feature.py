@@ -11,10 +11,10 @@ import tempfile
 import zipfile
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from fleet.audit.log import append_audit
@@ -30,6 +30,7 @@ from fleet.store.engine import reading, writing
 
 _UPLOAD = r"/api/v1/devices/[a-z0-9._-]+/samples/[0-9a-f]+/[0-9]+"
 _SECOND_US = 1_000_000
+_MOST_SECONDS = 86_400  # that a device looks for frames
 
 
 class NewRequest(BaseModel):
@@ -40,6 +41,9 @@ class NewRequest(BaseModel):
     devices: list[str]
     fraction: str = "1"
     valid_seconds: int = 3600
+    select: Literal["", "near-threshold", "novelty", "random"] = ""
+    frames: int = Field(default=200, gt=0, le=256)
+    reason: str = Field(default="", max_length=200)
 
 
 def build(services: Services, ring: KeyRing) -> Feature:
@@ -104,13 +108,22 @@ def _request_samples(
             actor=actor,
             action="sample.request",
             subject=request,
-            detail={"devices": body.devices, "fraction": fraction},
+            detail={
+                "devices": body.devices,
+                "fraction": fraction,
+                "select": body.select,
+                "reason": body.reason,
+            },
         )
     arguments = {
         "request": request,
         "fraction": fraction,
         "max_chunks": services.config.samples.max_chunks,
     }
+    if body.select:
+        chosen = {"select": body.select, "frames": body.frames}
+        chosen["seconds"] = min(body.valid_seconds, _MOST_SECONDS)
+        arguments |= chosen | {"reason": body.reason or "asked by the fleet"}
     for device in body.devices:
         command = services.downlink.send_command(
             device, "sample", arguments, valid_seconds=body.valid_seconds

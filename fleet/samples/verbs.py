@@ -28,6 +28,16 @@ def register(groups: Groups) -> None:
         "--fraction", default="1", help="first part of each recording (default: 1)"
     )
     request.add_argument(
+        "--select",
+        choices=("near-threshold", "novelty", "random"),
+        default="",
+        help="pick single frames in place of the beginning of recordings",
+    )
+    request.add_argument(
+        "--frames", type=int, default=200, help="how many frames to pick"
+    )
+    request.add_argument("--reason", default="", help="told to the device")
+    request.add_argument(
         "--valid-seconds", type=int, default=3600, help="how long it stays open"
     )
     listing = add_verb(
@@ -55,6 +65,9 @@ def _request(arguments: argparse.Namespace, client: FleetClient) -> Answer:
     body = {
         "devices": arguments.devices,
         "fraction": arguments.fraction,
+        "select": arguments.select,
+        "frames": arguments.frames,
+        "reason": arguments.reason,
         "valid_seconds": arguments.valid_seconds,
     }
     document = client.post("/samples", body)
