@@ -60,7 +60,7 @@ def find_losses(known: Known) -> list[Loss]:
         share = shadow.errors / max(shadow.labels, 1)
         text = (
             f"The quantized model differs from its float original on {share:.1%} of "
-            f"{shadow.labels} outputs; {shadow.promised:.1%} was promised."
+            f"{shadow.labels:,} outputs; {shadow.promised:.1%} was promised."
         )
         losses.append(Loss("quantization", text, "another variant"))
     if feedback is not None and feedback.e_value >= CERTAIN:
@@ -68,7 +68,7 @@ def find_losses(known: Known) -> list[Loss]:
         seen = known.accuracy is not None and known.accuracy.is_material
         if not seen:
             text = (
-                f"{share:.1%} of {feedback.labels} labelled inferences are wrong, "
+                f"{share:.1%} of {feedback.labels:,} labelled inferences are wrong, "
                 f"{feedback.promised:.1%} was promised, and confidence does not show "
                 "it: what the inputs mean has changed."
             )

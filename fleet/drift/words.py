@@ -107,6 +107,8 @@ def evidence_document(
     return {
         "summary": describe_finding(device, finding),
         "features": [move_document(one) for one in finding.features],
+        "action": "collect labels" if finding.provisional else "quarantine",
+        "confidence": f"e-value {max(one.e_value for one in finding.features):.3g}",
         "delay_windows": finding.delay_windows,
         "windows_at_decision": state.windows,
         "units_at_decision": state.units,

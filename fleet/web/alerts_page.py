@@ -34,9 +34,8 @@ def add_alerts_page(readings: Readings) -> None:
 def show_alert(alert: dict[str, Any]) -> None:
     """Show one open alert as a strip that leads to its page."""
     with ui.link(target=alert["link"]).classes(f"el-strip el-{alert['level']} w-full"):
-        with ui.row().classes("items-center justify-between w-full gap-3"):
-            ui.label(alert["title"]).classes("font-medium")
-            ui.label(alert["next_step"]).classes("el-code")
+        ui.label(alert["title"]).classes("font-medium")
+        ui.label(alert["next_step"]).classes("el-code")
         seen = f", seen by {alert['acked_by']}" if alert["acked_by"] else ""
         ui.label(
             f"alert {alert['id']} · {alert['rule']} · {alert['fleet']} · "

@@ -11,7 +11,7 @@ from fleet.web.theme import GREY, HIGHER, LINES
 
 _AXIS = {
     "axisLabel": {"color": GREY},
-    "axisLine": {"lineStyle": {"color": GREY, "opacity": 0.4}},
+    "axisLine": {"onZero": False, "lineStyle": {"color": GREY, "opacity": 0.4}},
     "splitLine": {"lineStyle": {"color": GREY, "opacity": 0.15}},
     "nameTextStyle": {"color": GREY},
 }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drift page: features x devices, and what the chosen one looks like now.
+"""The drift page: verdicts, features x devices, and what the chosen one looks like.
 
 Owns the page at ``/drift``.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,8 +15,10 @@ from fleet.errors import NotFoundError
 from fleet.web.charts import overlay_options
 from fleet.web.readings import Readings
 from fleet.web.theme import HIGHER, LOWER, card, frame, keep_fresh
+from fleet.web.verdicts import show_performance, show_verdict
 
 _MOST_DEVICES, _MOST_FEATURES = 12, 24
+_MOST_VERDICTS = 30
 _FULL_COLOUR_SD = 2.0
 
 
@@ -36,7 +39,7 @@ def add_drift_page(readings: Readings) -> None:
         selection = Selection(device, feature)
         with frame("Drift"):
             words = ui.column().classes("w-full gap-2")
-            table = ui.column().classes("w-full")
+            table = ui.column().classes("w-full gap-5")
             detail = ui.column().classes("w-full")
 
         async def show_detail() -> None:
@@ -57,6 +60,7 @@ def add_drift_page(readings: Readings) -> None:
             table.clear()
             with table:
                 _show_table(document, choose)
+                show_performance(document["performance"])
             await show_detail()
 
         keep_fresh(readings.read_drift, show)
@@ -84,16 +88,21 @@ def _choose_first(document: dict[str, Any], selection: Selection) -> None:
 
 
 def _show_words(document: dict[str, Any]) -> None:
-    for one in document["verdicts"]:
-        tone = "el-good" if one["kind"] == "season" else "el-serious"
-        with ui.element("div").classes(f"el-strip {tone} w-full"):
-            ui.label(one["summary"]).classes("font-medium")
-            seen = f" Seen by {one['acked_by']}." if one["acked_by"] else ""
-            ui.label(f"Next: {one['next_step']}.{seen}").classes("el-dim")
+    for one in document["verdicts"][:_MOST_VERDICTS]:
+        show_verdict(one)
+    more = len(document["verdicts"]) - _MOST_VERDICTS
+    if more > 0:
+        ui.label(f"{more} more: edge-fleet drift list").classes("el-dim")
     if not document["verdicts"]:
         with ui.element("div").classes("el-strip el-good w-full"):
             ui.label("No device has drifted.").classes("font-medium")
     ui.label(document["scope"]).classes("el-dim")
+    left_out: Counter[str] = Counter()
+    for some in document["refused"]:
+        left_out.update(some)
+    if left_out:
+        counts = ", ".join(f"{n} {reason}" for reason, n in sorted(left_out.items()))
+        ui.label(f"Windows left out of drift: {counts}.").classes("el-dim")
 
 
 def _show_table(document: dict[str, Any], choose: Any) -> None:

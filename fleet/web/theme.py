@@ -46,6 +46,8 @@ body, .body--dark { background:var(--page) !important; color:var(--ink); }
 .el-pill { border-radius:999px; padding:2px 10px; font-size:12px; font-weight:600; }
 .el-pill-drifted, .el-pill-serious, .el-pill-held, .el-pill-failed,
 .el-pill-aborted { color:var(--bad); background:var(--bad-soft); }
+.el-kind { border-radius:999px; padding:2px 10px; font-size:12px; font-weight:600;
+  color:var(--ink); background:var(--line); white-space:nowrap; }
 .el-pill-learning, .el-pill-notice, .el-pill-paused {
   color:var(--warn); background:var(--warn-soft); }
 .el-pill-quiet, .el-pill-running, .el-pill-done, .el-pill-committed {

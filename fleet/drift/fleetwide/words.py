@@ -153,6 +153,8 @@ def _move_document(move: Move, finding: Finding) -> dict[str, Any]:
 def _confidence(finding: Finding) -> str:
     if finding.kind == "sensor_fault":
         return "counted, not estimated"
+    if finding.kind == "season":
+        return "two days alike"
     if finding.provisional:
         return "low: no history of its own"
     if finding.kind in {"world", "cohort", "deploy"}:

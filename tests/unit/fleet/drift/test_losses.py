@@ -2,15 +2,12 @@
 """Labels, shadows and class counts that devices send, to verdicts on a model."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
-from edge_contract.binning import Int64
 from edge_contract.evidence import (
     Feedback,
     Shadow,
@@ -18,125 +15,32 @@ from edge_contract.evidence import (
     encode_feedback,
     merge_feedback,
 )
-from edge_contract.manifest import Variant
-from edge_contract.profile import OutputReference, ReferenceProfile
-from edge_contract.window import StatisticsBuilder
-from edge_contract.window_report import WindowReport, encode_blocks
-from fleet.devices.enrol import insert_devices
 from fleet.drift.engine import DriftEngine
 from fleet.drift.error_stream import ErrorStream, promised_errors
-from fleet.drift.losses import LossWatch
 from fleet.drift.mixture import estimate_fleet_shift
 from fleet.store.engine import reading, writing
-from fleet.store.profiles import insert_profile
 from fleet.store.tables import (
     drift_performance,
-    models,
     presence,
     rollups,
     shadows,
     verdicts,
 )
 from fleet.store.windows import find_rollup
-from tests.support.contract_samples import make_profile, make_release, make_statistics
-from tests.support.fleet_device import FakeDevice
 from tests.support.fleet_world import FleetWorld
+from tests.support.labelled_fleet import CONFUSION, LabelledFleet
 
 SECOND = 1_000_000
-RIGHT = np.linspace(60, 98, 16).astype(np.int64)  # of a hundred, by confidence
-CONFUSION = np.array([[90, 10, 0, 0], [10, 90, 0, 0], [0, 0, 80, 20], [0, 0, 5, 95]])
-
-
-def labelled_profile() -> ReferenceProfile:
-    """Return a profile that knows its accuracy and its confusions."""
-    profile = make_profile()
-    outputs = profile.outputs
-    assert isinstance(outputs, OutputReference)
-    # As confident as the windows of a ``FakeDevice`` are.
-    usual = make_statistics(profile, 20_000).counts[profile.layout.confidence]
-    known = replace(
-        outputs,
-        class_counts=CONFUSION.sum(axis=0),
-        confidence_counts=usual,
-        confidence_correct=usual * RIGHT // 100,
-        confusion=CONFUSION,
-    )
-    return replace(profile, outputs=known)
-
-
-@dataclass
-class Site:
-    """A fleet under such a profile, and who watches it."""
-
-    world: FleetWorld
-    profile: ReferenceProfile = field(default_factory=labelled_profile)
-    seq: dict[str, int] = field(default_factory=dict)
-    random: np.random.Generator = field(
-        default_factory=lambda: np.random.default_rng(7)
-    )
-
-    def __post_init__(self) -> None:
-        names = [f"d{number}" for number in range(12)]
-        now_us = self.world.clock.now_us
-        with writing(self.world.engine) as connection:
-            insert_devices(connection, names, fleet="default", tags={}, now_us=now_us)
-            insert_profile(connection, self.profile, digest="00" * 32, now_us=now_us)
-        self.restart()
-
-    def restart(self) -> None:
-        """Watch with nothing in memory."""
-        self.watch = LossWatch(self.world.engine, self.world.clock)
-
-    def device(self, name: str = "d0") -> FakeDevice:
-        """Return a device under the profile."""
-        return replace(self.world.device(name), profile=self.profile)
-
-    def send(self, name: str = "d0", classes: Int64 | None = None, **more: Any) -> None:
-        """Ingest one more window of a device, a minute later."""
-        device = self.device(name)
-        self.world.clock.now_us += 60 * SECOND
-        seq = self.seq[name] = self.seq.get(name, 0) + 1
-        report: WindowReport = device.report(
-            seq, start_us=self.world.clock.now_us - 60 * SECOND, **more
-        )
-        if classes is not None:
-            report = replace(report, **self.count(classes))
-        self.world.ingest(device.seal(report))
-
-    def count(self, classes: Int64) -> dict[str, Any]:
-        """Return the blocks of a window with so many predictions a class."""
-        builder = StatisticsBuilder(self.profile)
-        rows = int(classes.sum())
-        builder.add_rows(self.random.normal(size=(rows, 3)).astype(np.float32))
-        winners = np.repeat(np.arange(4), classes)
-        builder.add_outputs(np.eye(4, dtype=np.float32)[winners] * 0.9 + 0.025)
-        counts, moments = encode_blocks(builder.statistics)
-        blocks = {"count_block": counts, "moment_block": moments}
-        return {**blocks, "rows": rows, "inferences": rows}
-
-    def labels(self, labels: int, lost: float = 0.0) -> bytes:
-        """Return labels at the promised error rate of the bins, plus ``lost``."""
-        bins = self.random.multinomial(labels, np.full(16, 1 / 16))
-        rates = np.clip(1 - RIGHT / 100 + lost, 0, 1)
-        return encode_feedback(Feedback(bins, self.random.binomial(bins, rates)))
-
-    def open(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Watch once; return the open verdicts by kind and subject."""
-        self.watch.tick()
-        with reading(self.world.engine) as connection:
-            query = select(verdicts).where(verdicts.c.closed_us.is_(None))
-            rows = connection.execute(query).mappings().all()
-        return {(one["kind"], one["subject"]): dict(one) for one in rows}
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path) -> Iterator[LabelledFleet]:
     world = FleetWorld(tmp_path)
-    yield Site(world)
+    yield LabelledFleet(world)
     world.engine.dispose()
 
 
-def test_labels_and_shadows_are_summed_exactly_once(site: Site) -> None:
+def test_labels_and_shadows_are_summed_exactly_once(site: LabelledFleet) -> None:
     blocks = [site.labels(30), b"", site.labels(50)]
     shadow = Shadow(b"s" * 8, 64, 3)
     device = site.device()
@@ -164,7 +68,7 @@ def test_labels_and_shadows_are_summed_exactly_once(site: Site) -> None:
     assert (sums["digest8"], sums["shadow8"]) == (b"r" * 8, b"s" * 8)
 
 
-def test_a_malformed_feedback_block_is_kept_apart(site: Site) -> None:
+def test_a_malformed_feedback_block_is_kept_apart(site: LabelledFleet) -> None:
     site.send(feedback_block=b"\x01\x02")
     none, one = np.zeros(16, dtype=np.int64), np.ones(16, dtype=np.int64)
     site.send(feedback_block=encode_feedback(Feedback(one, none))[:16] + b"\x02" * 16)
@@ -175,7 +79,7 @@ def test_a_malformed_feedback_block_is_kept_apart(site: Site) -> None:
         assert find_rollup(connection, *key, level="all", bucket_us=0) is None
 
 
-def test_labels_as_promised_give_no_verdict(site: Site) -> None:
+def test_labels_as_promised_give_no_verdict(site: LabelledFleet) -> None:
     for number in range(150):
         site.send(f"d{number % 12}", feedback_block=site.labels(20))
 
@@ -189,7 +93,9 @@ def test_labels_as_promised_give_no_verdict(site: Site) -> None:
     ]
 
 
-def test_errors_beyond_confidence_are_concept_drift_over_a_kill(site: Site) -> None:
+def test_errors_beyond_confidence_are_concept_drift_over_a_kill(
+    site: LabelledFleet,
+) -> None:
     for number in range(60):
         site.send(f"d{number % 12}", feedback_block=site.labels(20))
     assert site.open() == {}
@@ -218,7 +124,7 @@ def test_errors_beyond_confidence_are_concept_drift_over_a_kill(site: Site) -> N
     assert site.open() == {}
 
 
-def test_one_device_that_errs_is_named(site: Site) -> None:
+def test_one_device_that_errs_is_named(site: LabelledFleet) -> None:
     for number in range(240):
         name = f"d{number % 12}"
         lost = 0.4 if name == "d3" else -0.05
@@ -234,7 +140,9 @@ def test_one_device_that_errs_is_named(site: Site) -> None:
     assert [*site.open()] == [("concept", "d3")]
 
 
-def test_a_new_mix_of_classes_in_most_devices_is_a_label_shift(site: Site) -> None:
+def test_a_new_mix_of_classes_in_most_devices_is_a_label_shift(
+    site: LabelledFleet,
+) -> None:
     usual = np.array([25, 25, 21, 29])
     for name in (f"d{number}" for number in range(12)):
         site.send(name, classes=usual + site.random.integers(0, 3, 4))
@@ -263,42 +171,15 @@ def test_few_devices_with_their_own_mix_are_no_shift_of_the_world() -> None:
     assert estimate_fleet_shift(np.repeat(some, 4, axis=0), CONFUSION) is None
 
 
-def publish(site: Site, name: str, dtype: str, model: bytes) -> bytes:
-    """Publish a release whose variant has an arithmetic; return its digest."""
-    manifest, _ = make_release(model, name)
-    one = manifest.variants[0]
-    variant = Variant(dtype, one.runtime, one.min_runtime, dtype, one.file, one.bytes)
-    made = replace(manifest, variants=(variant,), selected={"default": dtype})
-    document = {
-        "name": made.name,
-        "selected": dict(made.selected),
-        "variants": [{"id": dtype, "dtype": dtype}],
-    }
-    with writing(site.world.engine) as connection:
-        connection.execute(
-            insert(models).values(
-                name=name,
-                release_counter=len(model),
-                digest=made.digest,
-                target_path=made.digest,
-                bytes=1,
-                ref_id=site.profile.ref_id,
-                manifest=document,
-                published_us=1,
-            )
-        )
-    return bytes.fromhex(made.digest)
-
-
 @pytest.mark.parametrize(
     ("disagreed", "other", "expected"),
     [(6, "watch", [("quantization", "world")]), (1, "watch", []), (6, "other", [])],
 )
 def test_a_float_shadow_that_disagrees_is_quantization(
-    site: Site, disagreed: int, other: str, expected: list[tuple[str, str]]
+    site: LabelledFleet, disagreed: int, other: str, expected: list[tuple[str, str]]
 ) -> None:
-    served = publish(site, "watch", "int8", b"int8")
-    shadow = publish(site, other, "float32", b"float")
+    served = site.publish("watch", "int8", b"int8")
+    shadow = site.publish(other, "float32", b"float")
     site.send()
     with writing(site.world.engine) as connection:
         connection.execute(update(presence).values(serving={"main": served.hex()}))
@@ -317,7 +198,7 @@ def test_a_float_shadow_that_disagrees_is_quantization(
     assert site.open() == {}
 
 
-def test_verdicts_end_when_nobody_uses_the_model_any_more(site: Site) -> None:
+def test_verdicts_end_when_nobody_uses_the_model_any_more(site: LabelledFleet) -> None:
     for number in range(40):
         site.send(f"d{number % 12}", feedback_block=site.labels(20, lost=0.25))
     assert [*site.open()] == [("concept", "world")]
