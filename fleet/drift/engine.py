@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from edge_contract.errors import EdgeError
 from edge_contract.window import WindowStatistics, check_statistics
@@ -90,15 +91,30 @@ class DriftEngine:
         behind = False
         large = list_large_fleets(connection, self._parameters.cohort_devices)
         for fleet, ref_id in large:
-            engine = self._find_large(connection, fleet, ref_id)
-            if engine is not None:
-                behind |= engine.tick(connection)
+            behind |= self._tick_large(connection, fleet, ref_id)
         fleets = {one["id"]: one["fleet"] for one in list_devices(connection)}
         for device in list_devices_since(connection, self._seen, skip=large):
             skip = [ref_id for fleet, ref_id in large if fleet == fleets.get(device)]
             behind |= self._advance(connection, device, skip)
         self._judge(connection, fleets, set(large))
         return behind
+
+    def _tick_large(self, connection: Connection, fleet: str, ref_id: bytes) -> bool:
+        """Judge a large fleet; return whether more is waiting.
+
+        A defect that one fleet's windows bring out must not silence the others.
+        """
+        try:
+            with connection.begin_nested():
+                engine = self._find_large(connection, fleet, ref_id)
+                return engine is not None and engine.tick(connection)
+        except SQLAlchemyError:
+            raise  # the database, not this fleet
+        # A supervisor: the fleet is tried again at the next tick, from what is stored.
+        except Exception:  # noqa: BLE001 - see above
+            self._large.pop((fleet, ref_id), None)
+            _LOG.exception("drift: fleet %s cannot be judged now", fleet)
+            return False
 
     def _find_large(
         self, connection: Connection, fleet: str, ref_id: bytes

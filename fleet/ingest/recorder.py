@@ -168,17 +168,28 @@ class Recorder:
         elif profile is None:
             self._keep_apart(accepted, report, "unknown-ref-id")
         else:
-            try:
-                statistics = report.statistics(profile)
-                report.feedback()  # refused here, or never
-            except WindowError:
-                self._keep_apart(accepted, report, "inconsistent")
-            else:
-                self._add_window(accepted, report, statistics, profile)
+            self._add_consistent(accepted, report, profile)
         # Covered seqs were never sent and never will be.
         for seq in report.covers:
             marks = marks.add(seq) if marks.reaches(seq) else marks
         self._marks.set((accepted.device, report.boot_id), marks)
+
+    def _add_consistent(
+        self, accepted: Accepted, report: WindowReport, profile: ReferenceProfile
+    ) -> None:
+        """Add a window whose numbers can be true, or keep it apart."""
+        try:
+            statistics = report.statistics(profile)
+            report.feedback()  # refused here, or never
+        except WindowError:
+            self._keep_apart(accepted, report, "inconsistent")
+            return
+        try:
+            with self._connection.begin_nested():
+                self._add_window(accepted, report, statistics, profile)
+        except WindowError:
+            # The sums would be larger than a count can be.
+            self._keep_apart(accepted, report, "overflow")
 
     def _add_window(
         self,

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
+from edge_contract.varint import encode_counts
 from edge_contract.window import WindowStatistics, merge
 from edge_contract.window_report import encode_blocks
 from fleet.ingest.marks import Marks
 from fleet.ingest.marks_store import read_marks
 from fleet.store.counters import read_counter
 from fleet.store.devices import find_device
-from fleet.store.engine import reading
+from fleet.store.engine import reading, writing
 from fleet.store.statistics import statistics_from_columns
-from fleet.store.tables import events, kept_apart, refusals, windows
+from fleet.store.tables import events, kept_apart, refusals, rollups, windows
 from fleet.store.windows import find_rollup, find_totals, list_windows_since
 from tests.support.fleet_device import FakeDevice
 from tests.support.fleet_world import NOW_US, FleetWorld
@@ -178,6 +179,28 @@ def test_windows_that_cannot_be_used_are_kept_apart_and_marked(
     assert found == [(1, "unknown-ref-id"), (2, "inconsistent")]
     assert marks == Marks(mark=2)
     assert count_windows(world) == 0
+
+
+def test_a_sum_that_is_too_large_keeps_the_window_apart(world: FleetWorld) -> None:
+    device, layout = world.device(), world.device().profile.layout
+    world.ingest(device.window(1))
+    key = ("watch-1", device.profile.ref_id)
+    with writing(world.engine) as connection:
+        full = np.full(layout.size, 2**53 - 1, dtype=np.int64)
+        connection.execute(
+            update(rollups).values(counts=encode_counts(full), rows=2**53)
+        )
+
+    world.ingest(device.window(2), device.window(3))
+
+    assert read_refusals(world) == {("overflow", "watch-1"): 2}
+    assert count_windows(world) == 1
+    with reading(world.engine) as connection:
+        total = find_rollup(connection, *key, level="all", bucket_us=0)
+        marks = read_marks(connection, ("watch-1", device.boot_id))
+    assert total is not None
+    assert total["windows"] == 1
+    assert marks == Marks(mark=3)
 
 
 def test_a_merged_window_marks_and_counts_what_it_covers(world: FleetWorld) -> None:
