@@ -90,7 +90,7 @@ class Policy:
     on_halt: str = "stay"
     confidence_points: int = 2
     latency_percent: int = 20
-    drift_points: int = 5
+    drift_points: int = 15
     device: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -81,7 +81,7 @@ def _add_gate_options(create: argparse.ArgumentParser) -> None:
          "mean confidence must be shown to fall by less, against the control cohort"),
         ("--max-latency-rise", "PERCENT", "20%",
          "the p95 of latency must be shown to rise by less"),
-        ("--max-drift-rise", "POINTS", "5",
+        ("--max-drift-rise", "POINTS", "15",
          "the share of devices with drift must be shown to rise by less"),
     ):  # fmt: skip
         gate.add_argument(
