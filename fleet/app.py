@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from edge_contract.errors import EdgeError
 from fleet.alerts import feature as alerts_feature
 from fleet.api.factory import make_application
+from fleet.audit import feature as audit_feature
 from fleet.auth.keyring import KeyRing
 from fleet.auth.tokens import TokenBook
 from fleet.broker.embedded import EmbeddedBroker
@@ -79,6 +80,7 @@ def compose(parts: Parts) -> list[Feature]:
         rollout_feature.build(services, registry.publish_desired, registry.offers),
         drift_feature.build(services, session),
         alerts_feature.build(services, session),
+        audit_feature.build(services),
         web_feature.build(services),
         inlet.feature(),
         # After ingest: stopped before it, so that nothing comes in while it ends.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from edge_contract.errors import EdgeError
 from fleet.alerts import verbs as alert_verbs
+from fleet.audit import verbs as audit_verbs
 from fleet.client import ServerAddress, open_client, read_address
 from fleet.commands import Answer, Groups, Register
 from fleet.config import StateLayout
@@ -46,6 +47,7 @@ GROUPS: tuple[Register, ...] = (
     rollout_verbs.register,
     drift_verbs.register,
     alert_verbs.register,
+    audit_verbs.register,
 )
 
 _LocalVerb = Callable[[argparse.Namespace], int]

@@ -23,6 +23,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from fleet.store.append_only import make_append_only
+
 NAMING = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -490,3 +492,4 @@ audit = Table(
     Column("previous", LargeBinary(32), nullable=False),
     Column("digest", LargeBinary(32), nullable=False, unique=True),
 )
+make_append_only(audit)

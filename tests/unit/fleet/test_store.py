@@ -3,16 +3,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, inspect, text, update
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from fleet.audit.log import append_audit, verify_audit
 from fleet.errors import StateError
 from fleet.ingest.writer import Incoming
 from fleet.store.counters import raise_counter, read_counter
 from fleet.store.engine import database_url, open_engine, reading, writing
 from fleet.store.migrate import migrate
-from fleet.store.tables import audit, metadata
+from fleet.store.tables import metadata
 from tests.support.fleet_world import FleetWorld
 
 
@@ -61,19 +60,6 @@ def test_writers_wait_for_each_other(engine: Engine) -> None:
 
     with reading(engine) as connection:
         assert read_counter(connection, "shared") == 80
-
-
-def test_a_changed_audit_entry_breaks_the_chain(engine: Engine) -> None:
-    with writing(engine) as connection:
-        for subject in ("a", "b", "c"):
-            append_audit(
-                connection, time_us=1, actor="x", action="device.add", subject=subject
-            )
-        assert verify_audit(connection) == 3
-        change = update(audit).where(audit.c.subject == "b").values(actor="y")
-        connection.execute(change)
-        with pytest.raises(StateError, match="entry 2"):
-            verify_audit(connection)
 
 
 def test_a_full_disk_confirms_nothing_and_loses_nothing(tmp_path: Path) -> None:
