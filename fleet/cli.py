@@ -187,6 +187,9 @@ def _import_server() -> ModuleType:
 
 
 def _find_address(arguments: argparse.Namespace) -> ServerAddress:
+    if arguments.socket is not None:
+        local = Path(arguments.socket).absolute()
+        return ServerAddress("http://edge-fleet", "", local)
     if arguments.server is None:
         root = Path(arguments.state or DEFAULT_STATE)
         return read_address(StateLayout(root).run)

@@ -6,8 +6,9 @@ file), the token header, and turning answers into values or errors. It knows no 
 """
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,22 @@ import httpx
 
 from edge_contract.errors import EXIT_FAILED
 from fleet.errors import ClientError, RemoteError
+from fleet.state import short_address
 
 _TIMEOUT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where the server is and the token that it accepts."""
+    """Where the server is and the token that it accepts.
+
+    Through ``socket``, where it is named, no token is needed, and the server knows the
+    operating system's user by name.
+    """
 
     url: str
     token: str
+    socket: Path | None = None
 
 
 class FleetClient:
@@ -82,15 +89,35 @@ class FleetClient:
 
 @contextmanager
 def open_client(address: ServerAddress) -> Iterator[FleetClient]:
-    """Give a client of the server at ``address``."""
-    headers = {"Authorization": f"Bearer {address.token}"}
-    with httpx.Client(
-        base_url=address.url,
-        headers=headers,
-        timeout=_TIMEOUT_SECONDS,
-        trust_env=False,
-    ) as http:
-        yield FleetClient(http)
+    """Give a client of the server at ``address``.
+
+    Raises:
+        ClientError: The folder of its socket is not there.
+    """
+    headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
+    with ExitStack() as stack:
+        transport = None
+        if address.socket is not None:
+            folder = _open_folder(address.socket)
+            stack.callback(os.close, folder)
+            local = short_address(folder, address.socket.name)
+            transport = httpx.HTTPTransport(uds=local)
+        http = httpx.Client(
+            base_url=address.url,
+            headers=headers,
+            timeout=_TIMEOUT_SECONDS,
+            trust_env=False,
+            transport=transport,
+        )
+        yield FleetClient(stack.enter_context(http))
+
+
+def _open_folder(path: Path) -> int:
+    try:
+        return os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        message = f"{path}: expected a server's socket: {error.strerror}"
+        raise ClientError(message, next_step="check the path of --socket") from error
 
 
 def read_address(run_file: Path) -> ServerAddress:
@@ -101,7 +128,11 @@ def read_address(run_file: Path) -> ServerAddress:
     """
     try:
         document = json.loads(run_file.read_text(encoding="utf-8"))
-        return ServerAddress(url=document["url"], token=document["token"])
+        # Through the socket the server knows who asks; a token has one name for all.
+        local = Path(document["socket"])
+        return ServerAddress(
+            document["url"], document["token"], local if local.exists() else None
+        )
     except FileNotFoundError as error:
         message = f"{run_file.parent}: expected a running server, found none"
         step = f"run `edge-fleet serve --state {run_file.parent}` first"

@@ -51,6 +51,9 @@ def add_verb(
 ) -> argparse.ArgumentParser:
     """Add a verb that talks to the server; return its parser for more arguments."""
     parser = _add_parser(verbs, name, summary, example)
+    parser.add_argument(
+        "--socket", metavar="FILE", help="a server's socket: it knows you by name"
+    )
     parser.add_argument("--server", metavar="URL", help="address of a server elsewhere")
     parser.add_argument(
         "--token-file", metavar="FILE", help="file with the token for --server"

@@ -20,16 +20,24 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+# What a second person may have to approve; an override goes on without the evidence.
+APPROVABLE = ("start", "roll-back", "override")
 _UNITS = ("_seconds", "_bytes")  # in our names; in YAML the value carries the unit
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class ListenConfig:
-    """Where the HTTP server listens; port 0 picks a free one and remembers it."""
+    """Where the HTTP server listens; port 0 picks a free one and remembers it.
+
+    ``socket`` is the Unix socket for people on this machine, in the state folder unless
+    named; members of ``group`` may use it, else only the server's own user.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
+    socket: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +235,11 @@ class StateLayout:
         return self.root / "run.json"
 
     @property
+    def socket(self) -> Path:
+        """The Unix socket, unless the configuration names another."""
+        return self.root / "edge-fleet.sock"
+
+    @property
     def lock(self) -> Path:
         """Held by the one server on this state folder."""
         return self.root / "lock"
@@ -263,6 +276,10 @@ def parse_config(text: str, *, name: str) -> FleetConfig:
     config = _structure_dataclass(root, FleetConfig, (name, ""))
     if config.broker.mode not in {"embedded", "external"}:
         raise _wrong((name, "broker.mode"), "embedded or external", config.broker.mode)
+    for action in config.rollout.approve:
+        if action not in APPROVABLE:
+            expected = f"one of {', '.join(APPROVABLE)}"
+            raise _wrong((name, "rollout.approve"), expected, action)
     _check_alerts(config.alerts, name)
     return config
 

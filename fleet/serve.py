@@ -11,7 +11,9 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -19,13 +21,20 @@ from edge_contract.errors import EdgeError
 from edge_contract.topics import check_fleet_id
 from fleet.app import Parts, build_application, compose, init_features
 from fleet.auth.keyring import create_master_key, load_key_ring
+from fleet.auth.peer import PeerProtocol
 from fleet.auth.tokens import TokenBook, make_token_book
 from fleet.config import FleetConfig, StateLayout, load_config
 from fleet.devices.enrol import Endpoints
 from fleet.errors import StateError
 from fleet.registry.site import Site
 from fleet.services import SystemClock
-from fleet.state import hold_lock, listen_on, pick_ports, write_private
+from fleet.state import (
+    hold_lock,
+    listen_locally,
+    listen_on,
+    pick_ports,
+    write_private,
+)
 from fleet.store.engine import database_url, open_engine
 from fleet.store.migrate import migrate
 
@@ -36,6 +45,8 @@ _SAMPLE_CONFIG = """\
 # fleets: [default]
 # listen: {host: 127.0.0.1, port: 0}   # 0: a free port, picked once and kept
 # broker: {mode: embedded, port: 0}    # or mode: external with host and port
+# rollout: {approve: [start, roll-back, override]}   # what two persons agree on
+# listen: {group: fleet}               # who may use the socket beside the owner
 # ingest: {ack_interval: 60s}
 # alerts: {webhooks: {ops: {url: https://…, secret_file: /etc/edgeloop/ops.key}}}
 # pipelines:
@@ -95,19 +106,22 @@ def run_server(
     with hold_lock(layout):
         wanted = config.listen.port if port is None else port
         ports = pick_ports(layout, wanted, config.broker.port)
-        listener = listen_on(config.listen.host, ports["http"])
-        try:
-            _serve(layout, config, ports, listener, on_start)
-        finally:
-            listener.close()
-            layout.run.unlink(missing_ok=True)
+        local = Path(config.listen.socket or layout.socket)
+        with ExitStack() as stack:
+            stack.callback(layout.run.unlink, missing_ok=True)
+            stack.callback(local.unlink, missing_ok=True)
+            listeners = [
+                stack.enter_context(listen_on(config.listen.host, ports["http"])),
+                stack.enter_context(listen_locally(local, config.listen.group)),
+            ]
+            _serve(layout, config, ports, listeners, on_start)
 
 
 def _serve(
     layout: StateLayout,
     config: FleetConfig,
     ports: dict[str, int],
-    listener: socket.socket,
+    listeners: list[socket.socket],
     on_start: Callable[[Running], None],
 ) -> None:
     url = f"http://{config.listen.host}:{ports['http']}"
@@ -137,15 +151,16 @@ def _serve(
             application,
             log_config=None,
             access_log=False,
+            http=PeerProtocol,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         ),
-        lambda: on_start(_announce(layout, endpoints, book)),
+        lambda: on_start(_announce(layout, config, endpoints, book)),
     )
     # The server re-raises the signal that stopped it; here its work is done by then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=listeners)
     finally:
         engine.dispose()
     if failures:
@@ -166,7 +181,9 @@ class _Server(uvicorn.Server):
             self._on_start()
 
 
-def _announce(layout: StateLayout, endpoints: Endpoints, book: TokenBook) -> Running:
+def _announce(
+    layout: StateLayout, config: FleetConfig, endpoints: Endpoints, book: TokenBook
+) -> Running:
     running = Running(
         url=endpoints.api_url,
         dashboard_url=f"{endpoints.api_url}/?token={book.admin}",
@@ -180,6 +197,7 @@ def _announce(layout: StateLayout, endpoints: Endpoints, book: TokenBook) -> Run
             "dashboard_url": running.dashboard_url,
             "broker": running.broker,
             "token": book.admin,
+            "socket": config.listen.socket or str(layout.socket),
         },
     )
     _LOG.info("serving %s, broker %s", running.url, running.broker)

@@ -5,10 +5,12 @@ Owns ``lock``, ``ports.json`` and ``run.json``. Keys, repository and database ar
 by those who own them, in ``serve``.
 """
 
+import errno
 import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +75,56 @@ def listen_on(host: str, port: int) -> socket.socket:
         step = "end what listens there, or choose another port with --port"
         raise ListenError(message, next_step=step) from error
     return listener
+
+
+def listen_locally(path: Path, group: str) -> socket.socket:
+    """Listen on a Unix socket that its owner, and a group if named, may use.
+
+    Raises:
+        ListenError: It is in use, or cannot be made.
+    """
+    folder = -1
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        address = short_address(folder, path.name)
+        _remove_stale(address, path)
+        before = os.umask(0o177)
+        try:
+            listener.bind(address)
+        finally:
+            os.umask(before)
+        if group:
+            shutil.chown(path, group=group)
+            path.chmod(_PRIVATE | 0o060)
+        listener.listen()
+    except (OSError, LookupError) as error:
+        listener.close()
+        step = "name another with listen.socket, or another listen.group, in fleet.yaml"
+        message = f"{path}: cannot listen: {error}"
+        raise ListenError(message, next_step=step) from error
+    finally:
+        if folder >= 0:
+            os.close(folder)
+    return listener
+
+
+def short_address(folder: int, name: str) -> str:
+    """Return an address of a Unix socket in an open folder: paths may be too long."""
+    return f"/proc/self/fd/{folder}/{name}"
+
+
+def _remove_stale(address: str, path: Path) -> None:
+    """Remove what a server that died left; refuse what another one listens on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(address)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        else:
+            raise FileExistsError(errno.EADDRINUSE, "another server listens there")
 
 
 def pick_ports(layout: StateLayout, http_port: int, broker_port: int) -> dict[str, int]:

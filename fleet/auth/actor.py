@@ -3,6 +3,8 @@
 
 from starlette.requests import HTTPConnection
 
+PERSON = "user:"  # how an actor begins whom the operating system has named
+
 
 def find_request_actor(connection: HTTPConnection) -> str:
     """Return the name that the gate found, ``device`` on an open path."""

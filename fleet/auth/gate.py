@@ -2,9 +2,10 @@
 """The gate in front of every HTTP request and WebSocket.
 
 Owns the decision who passes: closed unless a path was declared open. A bearer token
-opens everything. A browser turns ``?token=`` into a cookie once; the cookie opens the
-dashboard and reading, never a change through the REST API (another site could ride on
-it). It knows nothing of what lies behind.
+opens everything, and so does the server's Unix socket, whose file says who may. A
+browser turns ``?token=`` into a cookie once; the cookie opens the dashboard and
+reading, never a change through the REST API (another site could ride on it). It knows
+nothing of what lies behind.
 """
 
 import re
@@ -17,6 +18,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.auth.answers import error_response
+from fleet.auth.peer import PEER
 from fleet.auth.tokens import TokenBook
 from fleet.errors import UnauthorizedError
 
@@ -63,6 +65,9 @@ class TokenGate:
         )
 
     def _find_actor(self, scope: Scope) -> str | None:
+        peer = scope.get("state", {}).get(PEER)
+        if peer is not None:
+            return str(peer)
         connection = HTTPConnection(scope)
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
+from fleet.auth.actor import PERSON
 from fleet.rollout.errors import RolloutApprovalError, RolloutConflictError
 from fleet.rollout.model import Pending, PhaseState, Rollout, RolloutState
 from fleet.rollout.request import check_text
@@ -18,9 +19,6 @@ RESUME: Final = "resume"
 PROMOTE: Final = "promote"
 ROLL_BACK: Final = "roll-back"
 OVERRIDE: Final = "override"
-# What fleet.yaml may name; an override is whatever goes on without the evidence.
-APPROVABLE: Final = (START, ROLL_BACK, OVERRIDE)
-PERSON: Final = "user:"  # how an actor begins whom the operating system has named
 
 _S = RolloutState
 _STOPPABLE = frozenset(one for one in _S if one.is_active)
