@@ -67,7 +67,7 @@ class RolloutConfig:
     """
 
     tick_seconds: float = 1.0
-    announce_spread_seconds: float = 60.0
+    announce_spread_seconds: float = 4 * 3600.0  # at most; ten devices a second
     health_seconds: float = 30.0  # between two looks at the control cohort
     approve: tuple[str, ...] = ()
 

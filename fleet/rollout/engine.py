@@ -26,7 +26,6 @@ from fleet.rollout.health import Health, judge_cohorts
 from fleet.rollout.model import (
     Device,
     Observation,
-    PhaseKind,
     PhaseState,
     Rollout,
     RolloutState,
@@ -35,7 +34,7 @@ from fleet.services import Services
 from fleet.store.engine import reading, writing
 
 _LOG = logging.getLogger(__name__)
-_DEVICES_PER_SECOND = 10  # how fast a fleet is let loose on the file server
+_CHECK_VALID_SECONDS = 3600
 _ROLL_BACK = "roll-back"
 
 PublishDesired = Callable[[str, bytes], None]
@@ -263,17 +262,14 @@ class RolloutEngine:
         active: list[Rollout],
         devices: tuple[Device, ...],
     ) -> None:
-        """Hint to the devices, spread over a time where many of them have to act."""
-        acting = max(
-            (len(planner.find_reached(one, devices)) for one in active),
-            default=len(devices),  # all go back
-        )
-        is_narrow = bool(active) and all(
-            phase.kind is PhaseKind.CANARY for one in active for phase in one.reached
-        )
         limit = int(self._services.config.rollout.announce_spread_seconds)
-        spread = 0 if is_narrow else min(limit, acting // _DEVICES_PER_SECOND)
-        self._services.downlink.publish_announce(fleet, version, spread)
+        hint = planner.plan_hint(active, len(devices), limit)
+        downlink = self._services.downlink
+        downlink.publish_announce(fleet, version, hint.spread_seconds)
+        for device in hint.told:
+            downlink.send_command(
+                device, "check-update", {}, valid_seconds=_CHECK_VALID_SECONDS
+            )
 
 
 def _choose(

@@ -251,18 +251,28 @@ def _find_hold(tally: Tally, policy: Policy) -> _Finding | None:
 
 
 def _find_wait(tally: Tally, policy: Policy, moment: Moment) -> _Finding | None:
-    if tally.in_progress:
+    in_time = _is_in_time(policy, moment)
+    if tally.in_progress and (in_time or _may_change(tally, policy)):
         words = f"{tally.in_progress} devices are updating"
         return Decision.WAIT, Ground.IN_PROGRESS, words
     nobody = tally.judged == 0 and tally.already == 0
-    if nobody or (tally.unknown and _is_in_time(policy, moment)):
+    if nobody or (tally.unknown and in_time):
         words = f"{tally.unknown} devices have not started yet"
         return Decision.WAIT, Ground.NOT_STARTED, words
-    soaked_us = moment.now_us - tally.last_success_us
+    # Stragglers of a large fleet come back for days: they do not begin the soak anew.
+    deadline_us = moment.started_us + policy.deadline_seconds * _MICROSECONDS
+    soaked_us = moment.now_us - min(tally.last_success_us, deadline_us)
     if tally.succeeded and soaked_us < policy.soak_seconds * _MICROSECONDS:
         words = f"watching for {policy.soak_seconds} s after the last device"
         return Decision.WAIT, Ground.SOAKING, words
     return None
+
+
+def _may_change(tally: Tally, policy: Policy) -> bool:
+    """Whether the devices under way could still fail the phase, if all of them did."""
+    failures = tally.failures + tally.in_progress
+    judged = tally.judged + tally.in_progress
+    return wilson_upper(failures, judged) >= policy.failure_percent / 100
 
 
 def _conclude(evidence: Evidence, policy: Policy, moment: Moment) -> _Finding:

@@ -7,8 +7,8 @@ calls it and ``desired`` for what the devices are told.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from edge_contract.selection import parse_query
 from fleet.rollout.gate import Decision, Evidence, Moment, judge, tally_observations
@@ -27,6 +27,8 @@ from fleet.rollout.model import (
 ChooseCanaries = Callable[[int], tuple[str, ...]]
 _FULL_PERCENT = 100
 _UNKNOWN = Observation(DeviceOutcome.UNKNOWN)
+_DEVICES_PER_SECOND = 10  # how fast a fleet is let loose on the file server
+_STORM_SECONDS = 60
 _RECENT_US = 15 * 60 * 1_000_000  # three heartbeats
 
 
@@ -71,6 +73,49 @@ def find_fitting(where: str, devices: Iterable[Device]) -> tuple[Device, ...]:
         return tuple(devices)
     query = parse_query(where)
     return tuple(one for one in devices if query.matches(one.tags))
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """How the fleet hears of a new wish.
+
+    Attributes:
+        spread_seconds: Over which all devices of the fleet look for it.
+        told: Devices that are told at once beside, because they go first.
+    """
+
+    spread_seconds: int
+    told: tuple[str, ...] = ()
+
+
+def plan_hint(
+    rollouts: Sequence[Rollout], fleet_devices: int, limit_seconds: int
+) -> Hint:
+    """Return how to announce a new wish.
+
+    Every device of the fleet looks, whether the wish concerns it or not: a million of
+    them at once are a storm. So all spread over a time that grows with the fleet, but
+    canaries of a large fleet are told by name. A phase's devices have at least half of
+    its deadline left to act.
+
+    Args:
+        rollouts: Those under way; none after a roll-back or an abort.
+        fleet_devices: How many look.
+        limit_seconds: The longest spread.
+    """
+    spread = fleet_devices // _DEVICES_PER_SECOND
+    phases = [phase for one in rollouts for phase in one.reached]
+    is_narrow = bool(phases) and all(one.kind is PhaseKind.CANARY for one in phases)
+    if is_narrow and spread < _STORM_SECONDS:
+        return Hint(0)
+    deadlines = [
+        one.phases[one.current].specialise(one.policy).deadline_seconds
+        for one in rollouts
+        if one.current is not None
+    ]
+    spread = min(spread, limit_seconds, *(one // 2 for one in deadlines))
+    told = {name for one in phases for name in one.devices} if is_narrow else set()
+    return Hint(spread, tuple(sorted(told)))
 
 
 def gather(

@@ -32,7 +32,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    folder = tmp_path / "a-name-so-long-that-no-socket-address-could-hold-it" / ("x" * 60)
+    folder = tmp_path / ("longer-than-a-socket's-address-" * 3) / "state"
     assert len(str(folder)) > 108
     run_fleet("init", state=folder)
     return folder

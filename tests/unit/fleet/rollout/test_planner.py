@@ -24,7 +24,13 @@ from fleet.rollout.model import (
     Rollout,
     RolloutState,
 )
-from fleet.rollout.planner import choose_canaries, find_reached, gather, selects
+from fleet.rollout.planner import (
+    choose_canaries,
+    find_reached,
+    gather,
+    plan_hint,
+    selects,
+)
 from fleet.rollout.request import parse_phases
 
 SECOND = 1_000_000
@@ -315,6 +321,33 @@ def test_boxed_devices_are_left_out_of_the_rules() -> None:
     assert [(find_rule(rules, one) or {})["rollout"] for one in devices] == [
         "r2", "r2", "r2", "r1", "r2", "r2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "fleet", "expected"),
+    [
+        (["3"], 500, (0, 0)),
+        # A million must not look at once for the sake of three.
+        (["3"], 1_000_000, (1800, 3)),
+        (["10%"], 500, (50, 0)),
+        (["10%"], 100_000, (1800, 0)),  # half of the deadline is left to act
+        (["10%/deadline=8h"], 100_000, (10_000, 0)),
+        (["10%/deadline=90d"], 1_000_000, (14_400, 0)),
+    ],
+)
+def test_a_hint_is_no_storm(
+    words: list[str], fleet: int, expected: tuple[int, int]
+) -> None:
+    rollout = replace(make_rollout(2, words), policy=Policy(deadline_seconds=3600))
+    begun = step(rollout, make_devices(5), {}, SECOND)
+
+    hint = plan_hint([begun], fleet, 14_400)
+
+    assert (hint.spread_seconds, len(hint.told)) == expected
+
+
+def test_going_back_is_spread_as_well() -> None:
+    assert plan_hint([], 50_000, 14_400).spread_seconds == 5000
 
 
 def test_the_policy_for_the_devices_travels_with_the_rule() -> None:
