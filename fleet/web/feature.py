@@ -14,6 +14,7 @@ from fleet.web.device_pages import add_device_pages
 from fleet.web.drift_page import add_drift_page
 from fleet.web.overview import add_overview
 from fleet.web.readings import Readings
+from fleet.web.rollouts_page import add_rollouts_page
 from fleet.web.theme import ICON
 
 
@@ -25,6 +26,7 @@ def build(services: Services) -> Feature:
         add_overview(readings)
         add_device_pages(readings)
         add_drift_page(readings)
+        add_rollouts_page(readings)
         add_alerts_page(readings)
         ui.run_with(
             app,

@@ -21,6 +21,7 @@ from fleet.store.releases import list_latest_rollouts, list_model_names
 from fleet.store.windows import find_totals, list_latest_windows
 
 _ROLLOUTS_SHOWN = 5
+_ROLLOUTS_LISTED = 20
 _REPORTS_SHOWN = 20
 _WINDOWS_SHOWN = 240
 _SMOOTHING = 7  # windows; the line between them shows the unit, not the noise
@@ -62,6 +63,15 @@ class Readings:
             "rollouts": rollouts,
             "drift": drift,
         }
+
+    def read_rollouts(self) -> list[dict[str, Any]]:
+        """Return the latest rollouts with their phases and gates."""
+        with reading(self._services.engine) as connection:
+            names = list_model_names(connection)
+            found = list_latest_rollouts(connection, limit=_ROLLOUTS_LISTED)
+        for one in found:
+            one["model"] = names.get(one["digest"], one["digest"][:12])
+        return found
 
     def read_drift(self) -> dict[str, Any]:
         """Return scope, verdicts and features x devices."""

@@ -45,12 +45,13 @@ body, .body--dark { background:var(--page) !important; color:var(--ink); }
 .el-code { font-family:ui-monospace,monospace; font-size:12.5px; color:var(--dim); }
 .el-pill { border-radius:999px; padding:2px 10px; font-size:12px; font-weight:600; }
 .el-pill-drifted, .el-pill-serious, .el-pill-held, .el-pill-failed,
-.el-pill-aborted { color:var(--bad); background:var(--bad-soft); }
+.el-pill-aborted, .el-pill-halted { color:var(--bad); background:var(--bad-soft); }
 .el-kind { border-radius:999px; padding:2px 10px; font-size:12px; font-weight:600;
   color:var(--ink); background:var(--line); white-space:nowrap; }
 .el-pill-learning, .el-pill-notice, .el-pill-paused {
   color:var(--warn); background:var(--warn-soft); }
-.el-pill-quiet, .el-pill-running, .el-pill-done, .el-pill-committed {
+.el-pill-quiet, .el-pill-running, .el-pill-done, .el-pill-committed,
+.el-pill-passed, .el-pill-completed {
   color:var(--good); background:var(--good-soft); }
 .el-dot { width:9px; height:9px; border-radius:50%; background:var(--dim); }
 .el-dot-on { background:#10b981; box-shadow:0 0 0 3px #10b98133; }
@@ -74,6 +75,7 @@ _PAGES = (
     ("Overview", "/"),
     ("Devices", "/devices"),
     ("Drift", "/drift"),
+    ("Rollouts", "/rollouts"),
     ("Alerts", "/alerts"),
 )
 

@@ -100,6 +100,11 @@ def test_an_operator_reads_overview_device_and_drift(
     page.get_by_role("link", name="Drift").click()
     expect(page.get_by_text("Fewer than 8 cannot show a common cause")).to_be_visible()
     page.screenshot(path=tmp_path / "drift.png")
+    page.get_by_role("link", name="Rollouts").click()
+    expect(page.get_by_text("1 devices first")).to_be_visible()
+    expect(page.get_by_text("insufficient evidence was accepted")).to_be_visible()
+    expect(page.get_by_text("2 succeeded", exact=False).first).to_be_visible()
+    page.screenshot(path=tmp_path / "rollouts.png")
 
     assert complaints == []
 

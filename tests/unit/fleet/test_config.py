@@ -78,7 +78,7 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
     ("text", "message"),
     [
         ("ingest: {delay: soon}", 'ingest.delay: expected a duration like 60s, got "s'),
-        ("listen: {prot: 1}", "listen.prot: expected one of host, port, got"),
+        ("listen: {prot: 1}", "listen.prot: expected one of group, host, port, socket"),
         ("listen: {port: true}", "listen.port: expected a whole number"),
         ("pipelines: {x: {timeout: 1s}}", "pipelines.x: expected also command"),
         ("fleets: one", 'fleets: expected a list, got "one"'),

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A server killed in every phase of a rollout: nothing is lost, nothing done twice."""
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.config import StateLayout
+from fleet.services import SystemClock
+from fleet.store.engine import database_url, open_engine
+from tests.support.bundles import ModelRecipe, make_bundle
+from tests.support.fleet_devices import RecordedFleet
+from tests.support.fleet_process import ServerProcess, ask_fleet, run_fleet
+from tests.support.randomness import seeded
+from tests.support.tuf_reader import TufReader
+
+CONFIG = "rollout: {tick: 20ms}\n"
+DEVICES = tuple(f"watch-{number}" for number in range(6))
+PATIENCE_SECONDS = 60.0
+CREATE = ("rollout", "create", "--model", ModelRecipe().name,
+          "--accept-insufficient-evidence", "six devices")  # fmt: skip
+
+
+class Killed:
+    """A server that is killed, at a moment given by a seed, before every question."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state = folder / "server"
+        assert run_fleet("init", state=self.state).returncode == 0
+        (self.state / "fleet.yaml").write_text(CONFIG)
+        engine = open_engine(database_url(StateLayout(self.state).database))
+        self.fleet = RecordedFleet(engine, SystemClock())
+        self.fleet.add(*DEVICES)
+        self.server = ServerProcess(self.state)
+        self.random = seeded(6)
+        self.kills = 0
+        self.versions: list[int] = []
+
+    def publish(self, folder: Path, seed: int) -> str:
+        path = folder / f"{seed}.bundle"
+        key = StateLayout(self.state).builder_key
+        digest = make_bundle(path, ModelRecipe(seed=seed), sign_key=key.read_bytes())
+        ask_fleet("model", "publish", str(path), "--key", str(key), state=self.state)
+        return digest
+
+    def kill(self) -> None:
+        time.sleep(self.random.uniform(0, 0.06))  # about three turns of the engine
+        self.server.kill()
+        self.kills += 1
+        self.server = ServerProcess(self.state)
+
+    def await_rollout(self, name: str, is_there: Callable[[Any], bool]) -> Any:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        shown: Any = None
+        while time.monotonic() < deadline:
+            shown = ask_fleet("rollout", "show", name, state=self.state)
+            if is_there(shown):
+                self.read_desired()
+                return shown
+            time.sleep(0.05)
+        pytest.fail(f"{name} stays where it is: {shown}")
+
+    def read_desired(self) -> dict[str, Any]:
+        """Read the document as a new device does, once there is one."""
+        root = (self.state / "tuf" / "metadata" / "1.root.json").read_bytes()
+        cache = self.state.parent / f"reader-{self.kills}"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        content = None
+        while content is None and time.monotonic() < deadline:
+            reader = TufReader(self.state / "tuf", cache, root)
+            content = reader.read("fleets/default/desired.json")
+        assert content is not None
+        document: dict[str, Any] = json.loads(content)
+        self.versions.append(document["desired_version"])
+        return document
+
+    def commit(self, digest: str, *devices: str) -> None:
+        for device in devices:
+            self.fleet.report(device, "DOWNLOADING", digest)
+            self.fleet.report(device, "COMMITTED", digest)
+            self.fleet.heartbeat(device, digest)
+
+    def bring_first(self, digest: str) -> None:
+        """A rollout to all at once."""
+        ask_fleet(*CREATE, "--phases", "all", state=self.state)
+        self.kill()
+        self.await_rollout("r1", lambda one: list_phases(one) == ["running"])
+        self.commit(digest, *DEVICES)
+        self.kill()
+        self.await_rollout("r1", lambda one: one["state"] == "completed")
+
+    def bring_second(self, digest: str) -> Any:
+        """A draft, then three phases; a kill before and after each step."""
+        ask_fleet(*CREATE, "--phases", "1,3,all", "--draft", state=self.state)
+        self.kill()
+        ask_fleet("rollout", "start", "r2", state=self.state)
+        done: set[str] = set()
+        for phase in range(3):
+            self.kill()
+            wanted = ["passed"] * phase + ["running"] + ["pending"] * (2 - phase)
+            shown = self.await_rollout("r2", partial(has_phases, wanted))
+            self.kill()
+            self.commit(digest, *(set(shown["devices"]) - done))
+            done |= set(shown["devices"])
+        self.kill()
+        return self.await_rollout("r2", lambda one: one["state"] == "completed")
+
+    def go_back(self, digest: str) -> None:
+        """Roll the second one back, and wait until the devices are told."""
+        ask_fleet("rollout", "roll-back", "r2", state=self.state)
+        self.kill()
+        self.await_rollout("r2", lambda one: one["state"] == "rolled_back")
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        told: list[str] = []
+        while told != [digest] and time.monotonic() < deadline:
+            rules = self.read_desired()["slots"]["main"]
+            told = [rule["digest"] for rule in rules]
+        assert told == [digest]
+
+
+def list_phases(shown: Any) -> list[str]:
+    return [phase["state"] for phase in shown["phases"]]
+
+
+def has_phases(wanted: list[str], shown: Any) -> bool:
+    return list_phases(shown) == wanted
+
+
+def test_a_rollout_survives_a_kill_in_every_phase(tmp_path: Path) -> None:
+    site = Killed(tmp_path)
+    try:
+        old = site.publish(tmp_path, 1)
+        site.bring_first(old)
+        new = site.publish(tmp_path, 2)
+        site.kill()
+        completed = site.bring_second(new)
+        site.go_back(old)
+        entries = ask_fleet("audit", "list", "--limit", "500", state=site.state)
+        chain = ask_fleet("audit", "verify", state=site.state)
+    finally:
+        site.server.kill()
+
+    assert site.kills >= 12
+    assert completed["outcomes"]["succeeded"] == len(DEVICES)
+    # Wishes only ever grow, and no step of a rollout is on record twice.
+    assert site.versions == sorted(site.versions)
+    moves = [
+        (one["subject"], one["action"], one["detail"]["state"])
+        for one in entries["entries"][::-1]
+        if one["action"].startswith("rollout.")
+    ]
+    assert moves == [
+        ("r1", "rollout.create", "draft"),
+        ("r1", "rollout.start", "running"),
+        ("r1", "rollout.gate", "running"),
+        ("r1", "rollout.gate", "completed"),
+        ("r2", "rollout.create", "draft"),
+        ("r2", "rollout.start", "running"),
+        ("r2", "rollout.gate", "running"),
+        ("r2", "rollout.gate", "running"),
+        ("r2", "rollout.gate", "running"),
+        ("r2", "rollout.gate", "completed"),
+        ("r2", "rollout.roll-back", "rolled_back"),
+    ]
+    assert chain["entries"] == len(entries["entries"])
