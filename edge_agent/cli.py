@@ -178,6 +178,8 @@ def _add_fleet(verbs: _Verbs) -> None:
     text = "look for an update, fetch and test it"
     update = verbs.add("update", _update, text, example="--config agent.yaml")
     update.add_argument("--slot", help=_SLOT)
+    text = "do not wait for a maintenance window, a cheaper link, or another day"
+    update.add_argument("--now", action="store_true", help=text)
     upload = verbs.add("upload", _upload, "send samples that the server asked for")
     upload.add_argument("--request", required=True, help="the server's request")
     upload.add_argument("--slot", help=_SLOT)
@@ -357,9 +359,8 @@ def _enrol(arguments: Arguments) -> int:
 def _update(arguments: Arguments) -> int:
     from edge_agent.verbs.models import update
 
-    record = update(_configure(arguments), arguments.slot)
-    text = f"{record.state}: {record.target or 'nothing to do'}"
-    _answer(arguments, record.to_json(), text)
+    record = update(_configure(arguments), arguments.slot, is_now=arguments.now)
+    _answer(arguments, record.to_json(), record.describe())
     return 0
 
 

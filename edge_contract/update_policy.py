@@ -15,6 +15,7 @@ from edge_contract.errors import PolicyError
 
 Metered = Literal["allow", "defer", "deltas"]
 METERED: Final[tuple[Metered, ...]] = ("allow", "defer", "deltas")
+POLICY_KEYS: Final = ("windows", "urgent", "metered", "trial", "shadow")
 MAX_WINDOWS: Final = 32
 MINUTES_A_DAY: Final = 1440
 _MAX_NUMBER: Final = 2**53

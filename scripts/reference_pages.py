@@ -11,6 +11,7 @@ _MODULES = (
     "edge_contract.errors",
     "converter.errors",
     "edge_agent.errors",
+    "edge_agent.ota.deferral",
     "edge_agent.ota.resolve",
     "edge_agent.ota.trusted",
     "edge_agent.serve.refusals",

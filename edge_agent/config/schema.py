@@ -15,7 +15,7 @@ from edge_agent.config.feedback import FeedbackConfig
 from edge_agent.config.service import ServiceConfig
 from edge_agent.config.sinks import SinkConfig
 from edge_agent.config.sources import SourceConfig
-from edge_agent.config.units import Duration, Percent, Size, bounded
+from edge_agent.config.units import Duration, Percent, Size, WeekTimes, bounded
 from edge_contract.errors import ConfigError
 
 _MIB = 1024**2
@@ -121,10 +121,27 @@ class OutboxConfig:
 
 @dataclass(frozen=True, slots=True)
 class UpdateConfig:
-    """How often to look for updates unasked, and how long a trial is."""
+    """When and how updates run, where the fleet's policy leaves it open.
+
+    Attributes:
+        poll: How often to look for updates unasked.
+        trial_inferences: Finite outputs before a new model is committed.
+        windows: When updates may run; none: at any time.
+        time_zone: In which windows are meant; empty: that of the system.
+        metered: Whether the link costs money; ``auto``: where it is a modem.
+        on_metered: What such a link allows: all, nothing, or deltas.
+        budget: Bytes that updates may fetch a day; None: no limit.
+        bandwidth: Bytes a second that a download may take; None: no limit.
+    """
 
     poll: Duration = Duration(21_600_000_000)
     trial_inferences: int = bounded(50, 1, 1_000_000)
+    windows: tuple[WeekTimes, ...] = ()
+    time_zone: str = ""
+    metered: Literal["auto", "always", "never"] = "auto"
+    on_metered: Literal["allow", "defer", "deltas"] = "allow"
+    budget: Size | None = bounded(None, 1024, 2**50)
+    bandwidth: Size | None = bounded(None, 1024, 2**40)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,15 @@ from cattrs.errors import ForbiddenExtraKeysError
 
 from edge_agent.addresses import Address
 from edge_agent.config.schema import AgentConfig
-from edge_agent.config.units import BOUNDS, Duration, Percent, Size, magnitude, wrong
+from edge_agent.config.units import (
+    BOUNDS,
+    Duration,
+    Percent,
+    Size,
+    WeekTimes,
+    magnitude,
+    wrong,
+)
 
 TAG: Final = "type"
 _SLOT = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
@@ -39,6 +47,7 @@ def make_converter(folder: Path) -> cattrs.Converter:
         Duration: lambda value, _: Duration.parse(value),
         Size: lambda value, _: Size.parse(value),
         Percent: lambda value, _: Percent.parse(value),
+        WeekTimes: lambda value, _: WeekTimes.parse(value),
         Path: lambda value, _: folder / _exactly(str, value, "a path"),
         str: lambda value, _: _exactly(str, value, "a text"),
         bool: lambda value, _: _exactly(bool, value, "true or false"),

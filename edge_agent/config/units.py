@@ -8,6 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Self, TypeVar
 
+from edge_contract.errors import PolicyError
+from edge_contract.update_policy import MaintenanceWindow, parse_window
+
 BOUNDS: Final = "bounds"
 _T = TypeVar("_T")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)", re.ASCII)
@@ -21,6 +24,8 @@ _DURATION_US: Final = {
 }
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)", re.ASCII)
 _SIZE_BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WEEK_TIMES = re.compile(r"(?:([a-z,-]+) )?(\d\d:\d\d)-(\d\d:\d\d)", re.ASCII)
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%", re.ASCII)
 
 
@@ -87,6 +92,54 @@ class Size:
         if found is None:
             raise wrong("a size like 512KiB or 8MiB", text)
         return cls(int(found[1]) * _SIZE_BYTES[found[2]])
+
+
+@dataclass(frozen=True, slots=True)
+class WeekTimes:
+    """A time that comes back: ``22:00-06:00``, ``sat,sun 00:00-06:00``, ``mon-fri …``.
+
+    Attributes:
+        window: The same as a value; an end that is not after its start is of the day
+            after.
+    """
+
+    window: MaintenanceWindow
+
+    def __str__(self) -> str:
+        one = self.window
+        days = ",".join(_DAYS[day] for day in one.days)
+        times = (f"{part // 60:02}:{part % 60:02}" for part in (one.start, one.end))
+        return f"{days} {'-'.join(times)}"
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Parse a time of the week.
+
+        >>> str(WeekTimes.parse("fri-mon 22:30-06:00"))
+        'mon,fri,sat,sun 22:30-06:00'
+
+        Raises:
+            ValueError: Another form.
+        """
+        expected = "times like `sat,sun 22:00-06:00`"
+        found = _WEEK_TIMES.fullmatch(text) if isinstance(text, str) else None
+        if found is None:
+            raise wrong(expected, text)
+        try:
+            parts = (found[1] or "mon-sun").split(",")
+            days = {day for one in parts for day in _days(one)}
+            wire = {"days": sorted(days), "start": found[2], "end": found[3]}
+            return cls(parse_window(wire))
+        except (ValueError, PolicyError) as error:
+            raise wrong(expected, text) from error
+
+
+def _days(text: str) -> list[int]:
+    """Return the days of ``wed`` or ``fri-mon``, Monday 0."""
+    first, _, last = text.partition("-")
+    start = _DAYS.index(first)
+    length = (_DAYS.index(last or first) - start) % len(_DAYS)
+    return [(start + one) % len(_DAYS) for one in range(length + 1)]
 
 
 @dataclass(frozen=True, slots=True, order=True)

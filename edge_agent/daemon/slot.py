@@ -200,8 +200,7 @@ class ModelSlot:
     def tidy(self) -> None:
         """Delete releases that nothing points at and that no update waits for."""
         record = None if self._updater is None else self._updater.record
-        is_waiting = record is not None and record.is_ready
-        self.slots.collect(record.digest if record and is_waiting else None)
+        self.slots.collect(record.digest if record and record.is_open else None)
 
     def look(self, now_us: int) -> None:
         """Look at sensors, labels and requests; called a few times a second."""
@@ -247,6 +246,7 @@ class ModelSlot:
             "runtime_version": None if card is None else card.runtime_version,
             "kernels": None if card is None else card.kernels,
             "trial": self.deployment.trial,
+            "update": None if self._updater is None else self._updater.describe(),
             "latency_us": _quantiles(counts),
             "latency_counts": counts.tolist(),
             "latency_sum_ns": sum_ns,

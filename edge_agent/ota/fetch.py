@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching: a file of known length and digest over a network that breaks off.
 
-Owns ``store/.part``: the part file and its sidecar. What arrived is synced every 4 MiB
-and continued with ``Range`` and ``If-Range`` after a cut, a restart or a kill. The
-server is not trusted: the length bounds what is read, the digest decides at the end.
+Owns the part file and its sidecar. What arrived is synced every 4 MiB, and continued
+with ``Range`` and ``If-Range`` after a cut, a restart or a kill. The server is not
+trusted: the length bounds what is read, the digest decides at the end. Bytes that were
+put together from several answers and are wrong are fetched once more, as a whole.
 
 Retry rules (RFC 9110): a broken connection, 408, 425, 429 and 5xx are tried again with
-full jitter, or after ``Retry-After``; any other 4xx is final; a full disk is no network
-fault and ends the attempt. At most twice the length is read in all.
+full jitter, or after ``Retry-After``, which defers the update where it is long; any
+other status is final; a full disk is no network fault and defers, too. An answer that
+comes by drops, and attempts that bring next to nothing, are failures like a cut. At
+most twice the length is read in all.
 """
 
 import contextlib
@@ -17,13 +20,16 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Final, Protocol
 
 import urllib3
 
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.errors import UpdateError, UpdateTrustError
+from edge_agent.ota.deferral import DiskFullError, ServerBusyError
 from edge_agent.ota.slots import free_bytes
 from edge_agent.store import write_atomic
 
@@ -33,24 +39,23 @@ FIRST_DELAY_SECONDS: Final = 1.0
 MAX_DELAY_SECONDS: Final = 60.0
 FREE_RESERVE: Final = 1.1
 BUDGET_FACTOR: Final = 2
+LONGEST_DEFERRAL_SECONDS: Final = 86_400.0
+PROGRESS_BYTES: Final = 16 * 1024
+SLOW_SECONDS: Final = 30.0
+SLOW_BYTES: Final = 16 * 1024  # fewer in SLOW_SECONDS of waiting are a failure
 _CHUNK_BYTES = 64 * 1024
 _OK = 200
 _PARTIAL = 206
 _UNSATISFIABLE = 416
 _RETRYABLE = frozenset({408, 425, 429})
 _SERVER_ERRORS = 500
+_MAX_DIGITS = 9
 
 
 class PermanentFetchError(UpdateError):
     """The server says that asking again is useless."""
 
     code = "agent.update.fetch-refused"
-
-
-class DiskFullError(UpdateError):
-    """There is no room for the bundle."""
-
-    code = "agent.update.disk-full"
 
 
 class InterruptedFetchError(UpdateError):
@@ -73,6 +78,43 @@ class Access(Protocol):
         """Send one request and return the response with its body unread."""
 
 
+class SlowServerError(UpdateError):
+    """The answer comes by drops."""
+
+    code = "agent.update.slow"
+
+
+class Allowance(Protocol):
+    """Who decides how much may be read, and when; ``spending.Spending``."""
+
+    def take(self, wanted: int) -> int:
+        """Return how many bytes may be read next: from 1 up to ``wanted``.
+
+        Raises:
+            DeferredError: The update has to wait.
+        """
+
+    def took(self, count: int) -> None:
+        """Hear what was read."""
+
+    def close(self) -> None:
+        """Hear that nothing more will be."""
+
+
+class Freely:
+    """Allows everything."""
+
+    def take(self, wanted: int) -> int:
+        """Return all of it."""
+        return wanted
+
+    def took(self, count: int) -> None:
+        """Not care."""
+
+    def close(self) -> None:
+        """Not care."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be fetched: so many bytes with this digest, in hex."""
@@ -93,6 +135,8 @@ class Download:
         access: Sends the requests.
         sleep: Waits between attempts.
         random: Source of jitter.
+        allowance: Decides how much may be read.
+        clock: The time.
     """
 
     wanted: Wanted
@@ -100,8 +144,11 @@ class Download:
     access: Access
     sleep: Callable[[float], None] = time.sleep
     random: Random = field(default_factory=SystemRandom)
+    allowance: Allowance = field(default_factory=Freely)
+    clock: Clock = field(default_factory=SystemClock)
     received_bytes: int = 0
     _etag: str | None = None
+    _is_pieced: bool = False
 
     def run(self) -> Path:
         """Return the part file, complete, synced and with the right digest.
@@ -109,19 +156,37 @@ class Download:
         Raises:
             PermanentFetchError: The server refused for good.
             InterruptedFetchError: It broke off too often; call again later.
-            DiskFullError: The disk has no room.
+            DeferredError: No room, or not now; what arrived is kept.
             UpdateTrustError: What arrived has another digest; it was deleted.
         """
         self.part.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._etag = self._resume_etag()
+        self._is_pieced = self._have() > 0
+        try:
+            self._fetch()
+            if not self._is_right() and self._is_pieced:
+                self._reset(None)
+                self._is_pieced = False
+                self._fetch()
+        finally:
+            self.allowance.close()
+        self._verify()
+        return self.part
+
+    def _fetch(self) -> None:
         failures = 0
         while (have := self._have()) < self.wanted.length:
-            self._check_room(self.wanted.length - have)
+            missing = self.wanted.length - have
+            check_room(self.part.parent, missing)
             try:
                 delay = self._attempt(have)
-            except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError):
+            except (
+                *(urllib3.exceptions.HTTPError, SlowServerError),
+                *(ConnectionError, TimeoutError),
+            ):
                 delay = None
-            failures = 0 if self._have() > have else failures + 1
+            gained = self._have() - have
+            failures = 0 if gained >= min(PROGRESS_BYTES, missing) else failures + 1
             spent = self.received_bytes >= BUDGET_FACTOR * self.wanted.length
             if self._have() < self.wanted.length:
                 if failures >= MAX_ATTEMPTS or spent:
@@ -131,14 +196,12 @@ class Download:
                         next_step="the device tries again later, from there",
                     )
                 self.sleep(retry_delay_seconds(failures, delay, self.random))
-        self._verify()
-        return self.part
 
     def _attempt(self, have: int) -> float | None:
         """Make one request; return the pause that the server asks for, if it does."""
-        headers = {}
+        headers = {"Range": f"bytes={have}-"} if have else {}
         if have and self._etag:
-            headers = {"Range": f"bytes={have}-", "If-Range": self._etag}
+            headers["If-Range"] = self._etag
         response = self.access.request("GET", self.wanted.url, headers=headers)
         try:
             status = response.status
@@ -147,14 +210,15 @@ class Download:
                     f"{self.wanted.url}: expected no content encoding"
                 )
             if status == _OK:
-                self._reset(response.headers.get("ETag"))
+                self._reset(_strong(response.headers.get("ETag")))
                 self._receive(response, 0)
             elif status == _PARTIAL and _continues(response, have, self.wanted.length):
+                self._is_pieced = True
                 self._receive(response, have)
             elif status in {_PARTIAL, _UNSATISFIABLE}:
                 self._reset(None)
             elif status in _RETRYABLE or status >= _SERVER_ERRORS:
-                return _retry_after(response)
+                return self._patience(response)
             else:
                 raise PermanentFetchError(
                     f"{self.wanted.url}: expected 200 or 206, found status {status}",
@@ -166,24 +230,39 @@ class Download:
 
     def _receive(self, response: urllib3.BaseHTTPResponse, start: int) -> None:
         left, unsynced = self.wanted.length - start, 0
+        pace = _Pace(self.clock)
         with self.part.open("r+b" if start else "wb", buffering=0) as stream:
             stream.seek(start)
             try:
                 while left:
-                    chunk = response.read1(
-                        min(left, _CHUNK_BYTES), decode_content=False
-                    )
+                    most = self.allowance.take(min(left, _CHUNK_BYTES))
+                    with pace:
+                        chunk = response.read1(most, decode_content=False)
                     if not chunk:
                         break
                     self._write(stream.fileno(), chunk)
                     left -= len(chunk)
                     unsynced += len(chunk)
                     self.received_bytes += len(chunk)
+                    self.allowance.took(len(chunk))
+                    pace.check(len(chunk))
                     if unsynced >= SYNC_BYTES:
                         os.fsync(stream.fileno())
                         unsynced = 0
             finally:
                 os.fsync(stream.fileno())
+
+    def _patience(self, response: urllib3.BaseHTTPResponse) -> float | None:
+        """Return the pause that the server asks for, as far as we wait for it here."""
+        now_us = self.clock.wall_us()
+        asked = _retry_after(response, now_us / 1e6)
+        if asked is None or asked <= MAX_DELAY_SECONDS:
+            return asked
+        until_us = now_us + int(min(asked, LONGEST_DEFERRAL_SECONDS) * 1e6)
+        raise ServerBusyError(
+            f"{self.wanted.url}: the server asks to come again in {asked:.0f} s",
+            until_us=until_us,
+        )
 
     def _write(self, descriptor: int, chunk: bytes) -> None:
         try:
@@ -196,10 +275,16 @@ class Download:
                 next_step="make room on the disk; the device tries again later",
             ) from error
 
-    def _verify(self) -> None:
+    def _is_right(self) -> bool:
+        return self._digest() == self.wanted.digest
+
+    def _digest(self) -> str:
         with self.part.open("rb") as stream:
-            found = hashlib.file_digest(stream, self.wanted.algorithm).hexdigest()
-        if found != self.wanted.digest or self._have() != self.wanted.length:
+            return hashlib.file_digest(stream, self.wanted.algorithm).hexdigest()
+
+    def _verify(self) -> None:
+        found = self._digest()
+        if found != self.wanted.digest:
             self.discard()
             raise UpdateTrustError(
                 f"{self.wanted.url}: expected {self.wanted.algorithm} "
@@ -254,14 +339,48 @@ class Download:
                 next_step="make room on the disk; the device tries again later",
             ) from error
 
-    def _check_room(self, missing: int) -> None:
-        needed = int(missing * FREE_RESERVE)
-        free = free_bytes(self.part.parent)
-        if free < needed:
-            raise DiskFullError(
-                f"{self.part.parent}: expected {needed} free bytes, found {free}",
-                next_step="make room on the disk; the device tries again later",
-            )
+
+class _Pace:
+    """Measures how long is waited for bytes, and how few come."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began_us = self._waited_us = self._bytes = 0
+
+    def __enter__(self) -> None:
+        self._began_us = self._clock.monotonic_us()
+
+    def __exit__(self, *_: object) -> None:
+        self._waited_us += self._clock.monotonic_us() - self._began_us
+
+    def check(self, count: int) -> None:
+        """Take what came.
+
+        Raises:
+            SlowServerError: It was too little for the time.
+        """
+        self._bytes += count
+        if self._waited_us < SLOW_SECONDS * 1e6:
+            return
+        if self._bytes < SLOW_BYTES:
+            msg = f"expected {SLOW_BYTES} bytes in {SLOW_SECONDS:g} s of waiting, found"
+            raise SlowServerError(f"{msg} {self._bytes}")
+        self._waited_us = self._bytes = 0
+
+
+def check_room(folder: Path, missing: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Raises:
+        DiskFullError: There are fewer bytes free than ``missing`` and a tenth.
+    """
+    needed = int(missing * FREE_RESERVE)
+    free = free_bytes(folder)
+    if free < needed:
+        raise DiskFullError(
+            f"{folder}: expected {needed} free bytes, found {free}",
+            next_step="make room on the disk; the device tries again later",
+        )
 
 
 def retry_delay_seconds(
@@ -287,6 +406,20 @@ def _continues(response: urllib3.BaseHTTPResponse, start: int, length: int) -> b
     return response.headers.get("Content-Range") == expected
 
 
-def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
+def _strong(etag: str | None) -> str | None:
+    """Return a validator for ``If-Range``, which takes no weak one (RFC 9110, 13.1.5).
+
+    Without one a range is asked for all the same: the digest decides.
+    """
+    return None if etag is None or etag.startswith("W/") else etag
+
+
+def _retry_after(response: urllib3.BaseHTTPResponse, now: float) -> float | None:
+    """Return the seconds that ``Retry-After`` asks for, in either of its forms."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:_MAX_DIGITS])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None

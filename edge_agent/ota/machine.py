@@ -4,12 +4,14 @@
 Owns ``update.json``. A transition is on disk before its side effect begins, may only
 follow the table, and there are at most so many of them in one update: no loop is
 endless. A release that failed by itself (self-test, trial) is remembered as known bad
-under its release counter. It does nothing; see ``update`` and ``updater``.
+under its release counter; one that another took the place of is kept until that one has
+ended, for its report. It does nothing; see ``update`` and ``updater``.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +19,12 @@ from typing import Any, Final
 from edge_agent.errors import StateError, UpdateError
 from edge_agent.store import write_atomic
 from edge_contract.messages import UpdateReport, UpMessage
+from edge_contract.wire import Scalar
 
 MAX_TRANSITIONS: Final = 28
 MAX_BOOTS: Final = 3
 MAX_KNOWN_BAD: Final = 32
+DEFERRED_UNTIL: Final = "deferred_until_us"
 _FORMAT: Final = 1
 _DETAIL_CHARACTERS = 500
 
@@ -50,10 +54,10 @@ TERMINAL: Final = _ENDS | {_S.IDLE, _S.COMMITTED, _S.ROLLED_BACK}
 TRANSITIONS: Final[dict[UpdateState, frozenset[UpdateState]]] = {
     **{state: frozenset({_S.RESOLVED, _S.REJECTED}) for state in TERMINAL},
     _S.RESOLVED: _ENDS | {_S.DEFERRED, _S.DOWNLOADING, _S.STAGED},
-    _S.DEFERRED: _ENDS | {_S.DOWNLOADING},
-    _S.DOWNLOADING: _ENDS | {_S.PATCHING, _S.STAGED},
-    _S.PATCHING: _ENDS | {_S.STAGED, _S.DOWNLOADING},
-    _S.STAGED: _ENDS | {_S.SELFTEST},
+    _S.DEFERRED: _ENDS | {_S.DOWNLOADING, _S.STAGED},
+    _S.DOWNLOADING: _ENDS | {_S.DEFERRED, _S.PATCHING, _S.STAGED},
+    _S.PATCHING: _ENDS | {_S.DEFERRED, _S.STAGED, _S.DOWNLOADING},
+    _S.STAGED: _ENDS | {_S.DEFERRED, _S.SELFTEST},
     _S.SELFTEST: _ENDS | {_S.SHADOW, _S.TRIAL},
     _S.SHADOW: _ENDS | {_S.TRIAL},
     _S.TRIAL: frozenset({_S.TRIAL, _S.COMMITTED, _S.ROLLED_BACK}),
@@ -69,7 +73,9 @@ class UpdateRecord:
         tested: Whether the self-test has passed.
         boots: How often the agent started while the release was on trial.
         transitions: How many there were in this update.
-        reason: An error code, where it ended badly.
+        reason: An error code, where it ended badly or has to wait.
+        policy: What the rule said of it, as it came.
+        fields: Figures for reports (docs/spec/updates.md, UPD-27).
     """
 
     state: UpdateState = UpdateState.IDLE
@@ -85,6 +91,13 @@ class UpdateRecord:
     transitions: int = 0
     reason: str = ""
     detail: str = ""
+    policy: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the update is under way, and another one may still take its place."""
+        return self.state not in TERMINAL and self.state is not UpdateState.TRIAL
 
     @property
     def is_ready(self) -> bool:
@@ -94,6 +107,21 @@ class UpdateRecord:
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as for ``--json``."""
         return asdict(self)
+
+    def describe(self) -> str:
+        """Return the update in one line, for people.
+
+        >>> UpdateRecord().describe()
+        'IDLE: nothing to do'
+        """
+        words = [f"{self.state}: {self.target or 'nothing to do'}"]
+        until_us = self.fields.get(DEFERRED_UNTIL)
+        if isinstance(until_us, int):
+            until = datetime.fromtimestamp(until_us / 1e6, UTC).astimezone()
+            words.append(f"until {until:%Y-%m-%d %H:%M %Z}")
+        if self.reason:
+            words.append(f"({self.reason}: {self.detail})")
+        return " ".join(words)
 
 
 @dataclass
@@ -106,6 +134,7 @@ class Journal:
 
     path: Path
     record: UpdateRecord = field(default_factory=UpdateRecord)
+    superseded: UpdateRecord | None = None
     known_bad: dict[str, int] = field(default_factory=dict)
     problem: str = ""
     _seen: tuple[int, int] | None = None
@@ -122,8 +151,9 @@ class Journal:
             return
         try:
             wire = json.loads(data)
-            state = UpdateState(wire["record"].pop("state"))
-            self.record = UpdateRecord(state=state, **wire["record"])
+            self.record = _record(wire["record"])
+            before = wire.get("superseded")
+            self.superseded = None if before is None else _record(before)
             self.known_bad = {str(k): int(v) for k, v in wire["known_bad"].items()}
             self.problem = str(wire["problem"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -158,8 +188,31 @@ class Journal:
                 f"update: expected at most {MAX_TRANSITIONS} transitions",
                 next_step="the update is given up; look at `edge-agent status`",
             )
-        count = now.transitions + 1
+        if now.state is UpdateState.DEFERRED:  # what it waited for has come
+            fields = {k: v for k, v in now.fields.items() if k != DEFERRED_UNTIL}
+            changes = {"reason": "", "detail": "", "fields": fields, **changes}
+        # Waiting is bounded by time: it does not count.
+        count = now.transitions + (UpdateState.DEFERRED not in {state, now.state})
+        if state in TERMINAL:
+            self.superseded = None
         self._save(replace(now, state=state, transitions=count, **changes))
+
+    def defer(self, reason: str, detail: str, until_us: int | None) -> None:
+        """Enter DEFERRED, or say anew why it lasts; on disk when this returns."""
+        fields = {k: v for k, v in self.record.fields.items() if k != DEFERRED_UNTIL}
+        if until_us is not None:
+            fields[DEFERRED_UNTIL] = until_us
+        told = {"reason": reason, "detail": detail[:_DETAIL_CHARACTERS]}
+        if self.record.state is not UpdateState.DEFERRED:
+            self.advance(UpdateState.DEFERRED, **told, fields=fields)
+        elif (self.record.reason, self.record.fields) != (reason, fields):
+            self.note(**told, fields=fields)
+
+    def supersede(self, reason: str, detail: str) -> None:
+        """End an update that another one takes the place of, before its trial."""
+        self.advance(UpdateState.SUPERSEDED, reason=reason, detail=detail)
+        self.superseded = self.record
+        self._save(self.record)
 
     def note(self, **changes: Any) -> None:
         """Change facts of the update within its state."""
@@ -187,6 +240,7 @@ class Journal:
         wire = {
             "format": _FORMAT,
             "record": asdict(record),
+            "superseded": self.superseded and asdict(self.superseded),
             "known_bad": self.known_bad,
             "problem": self.problem,
         }
@@ -200,6 +254,10 @@ class Journal:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns
+
+
+def _record(wire: dict[str, Any]) -> UpdateRecord:
+    return UpdateRecord(**{**wire, "state": UpdateState(wire["state"])})
 
 
 def build_report(
@@ -221,6 +279,7 @@ def build_report(
             time_us=time_us,
             reason=record.reason,
             detail=record.detail,
+            fields=record.fields,
         )
 
     return build

@@ -17,7 +17,7 @@ from edge_contract.canonical import decode_json
 from edge_contract.delta import DeltaOffer
 from edge_contract.errors import CanonicalError, PolicyError, SelectionError
 from edge_contract.selection import Query, parse_query
-from edge_contract.update_policy import UpdatePolicy, parse_policy
+from edge_contract.update_policy import POLICY_KEYS, UpdatePolicy, parse_policy
 
 MAX_DESIRED_BYTES: Final = 256 * 1024
 FORMAT: Final = 1
@@ -35,7 +35,10 @@ class UpdateRejectedError(UpdateTrustError):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of the desired document; None means that all devices match."""
+    """One rule of the desired document; None means that all devices match.
+
+    ``told`` is the policy as it came, as far as it is known here.
+    """
 
     target: str
     digest: str
@@ -48,6 +51,7 @@ class Rule:
     excluded: tuple[str, ...] = ()
     deltas: tuple[DeltaOffer, ...] = ()
     policy: UpdatePolicy = field(default_factory=UpdatePolicy)
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +216,7 @@ def _rule(one: Any) -> Rule:
         excluded=tuple(_text(name) for name in one.get("except", ())),
         deltas=tuple(_delta(delta) for delta in one.get("deltas", ())),
         policy=parse_policy(one.get("policy")),
+        told={k: v for k, v in (one.get("policy") or {}).items() if k in POLICY_KEYS},
     )
 
 

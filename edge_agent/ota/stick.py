@@ -16,7 +16,7 @@ from typing import Final
 from edge_agent.errors import UpdateError
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
 from edge_agent.ota.slots import Slots, open_slot
-from edge_agent.ota.update import BUSY, JOURNAL_NAME, LOCK_NAME
+from edge_agent.ota.update import JOURNAL_NAME, LOCK_NAME
 from edge_agent.probe import Proof
 from edge_agent.store import StateLock
 
@@ -61,7 +61,7 @@ def import_bundle(
     with StateLock(state_dir / LOCK_NAME, patience_seconds=PATIENCE_SECONDS):
         folder = open_slot(state_dir, slot)
         journal, slots = Journal(folder / JOURNAL_NAME), Slots(folder)
-        if journal.record.state in BUSY:
+        if journal.record.state in {UpdateState.TRIAL, UpdateState.SHADOW}:
             msg = f"models.{slot}: a release is on trial"
             raise UpdateError(msg, next_step="try again when the trial is over")
         part = folder / "part" / "import.part"

@@ -3,7 +3,8 @@
 
 Owns the order: metadata, rule, agreement of server and builder, download, bundle and
 signature, self-test. It runs in a short-lived subprocess, touches nothing that serves,
-and leaves its outcome in the journal. Called again after any interruption it goes on.
+and leaves its outcome in the journal. Called again after any interruption it goes on;
+what has to wait is DEFERRED, and what another release takes the place of SUPERSEDED.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +15,12 @@ from typing import Final
 from tuf.api.metadata import TargetFile
 
 from edge_agent.access import HttpAccess
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.errors import UpdateError, UpdateTrustError
+from edge_agent.ota.deferral import DeferredError, Gate, Terms
 from edge_agent.ota.fetch import Access, Wanted
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
-from edge_agent.ota.obtain import Obtainer
+from edge_agent.ota.obtain import PARTS, Obtainer, discard_parts
 from edge_agent.ota.resolve import (
     Rule,
     check_agreement,
@@ -27,6 +30,7 @@ from edge_agent.ota.resolve import (
     parse_release,
 )
 from edge_agent.ota.slots import Slots, open_slot
+from edge_agent.ota.spending import Spending
 from edge_agent.ota.tuf_client import TufClient
 from edge_agent.probe import Limits, SelfTestError, run_selftest
 from edge_agent.store import StateLock
@@ -37,7 +41,7 @@ from edge_contract.errors import EXIT_TRUST, EdgeError
 LOCK_NAME: Final = "update.lock"
 JOURNAL_NAME: Final = "update.json"
 WAIT_SECONDS: Final = 60.0  # slots update one after another
-BUSY: Final = frozenset({UpdateState.TRIAL, UpdateState.SHADOW})
+SUPERSEDED: Final = "agent.update.superseded"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class UpdateSettings:
         hardware: The device profile in full words, as resolved from ``auto``.
         selftest_command: Given a bundle's path, the command that tests it.
         limits: What the test may use.
+        terms: What the device says of when and how updates may run.
+        is_now: A person asked for it: it does not wait.
+        clock: The time.
     """
 
     state_dir: Path
@@ -57,6 +64,9 @@ class UpdateSettings:
     hardware: str
     selftest_command: Callable[[Path], Sequence[str]]
     limits: Limits = field(default_factory=Limits)
+    terms: Terms = field(default_factory=Terms)
+    is_now: bool = False
+    clock: Clock = field(default_factory=SystemClock)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ def run_update(
 
     Returns:
         The journal's record: SELFTEST and ``tested`` where a release waits to be
-        loaded, else what was there before or how this update ended.
+        loaded, DEFERRED where it must not be fetched yet, else what was there before or
+        how this update ended.
 
     Raises:
         EdgeError: The check or the update failed; the journal says how.
@@ -81,7 +92,7 @@ def run_update(
     with StateLock(settings.state_dir / LOCK_NAME, patience_seconds=WAIT_SECONDS):
         folder = open_slot(settings.state_dir, settings.slot)
         journal = Journal(folder / JOURNAL_NAME)
-        if journal.record.state in BUSY:
+        if journal.record.state is UpdateState.TRIAL:
             return journal.record
         access = access or HttpAccess.of(enrolment)
         client = TufClient(settings.state_dir, enrolment, access)
@@ -92,6 +103,7 @@ def run_update(
             raise
         journal.set_problem("")
         slots = Slots(folder)
+        _supersede(order, journal, slots, folder / PARTS)
         if order is not None and not _is_settled(order, journal, slots):
             _Attempt(settings, folder, journal, slots, client, access).run(order)
         return journal.record
@@ -121,10 +133,34 @@ def _find_order(
     return _Order(rule, target, desired.version)
 
 
+def _supersede(
+    order: _Order | None, journal: Journal, slots: Slots, parts: Path
+) -> None:
+    """End what is under way where the fleet does not want it any more.
+
+    What was fetched is kept where nothing else is wanted: a rollout that was paused may
+    go on. What came from a stick ends only for another release.
+    """
+    record = journal.record
+    is_other = order is not None and order.rule.digest != slots.active
+    is_same = order is not None and (record.digest, record.release_counter) == (
+        order.rule.digest,
+        order.rule.release_counter,
+    )
+    if not record.is_open or is_same or not (is_other or record.desired_version):
+        return
+    version = record.desired_version if order is None else order.desired_version
+    detail = f"the fleet wants something else since desired version {version}"
+    journal.supersede(SUPERSEDED, detail)
+    if is_other:
+        discard_parts(parts)
+
+
 def _is_settled(order: _Order, journal: Journal, slots: Slots) -> bool:
     """Whether the release serves, waits for the daemon, or has failed here before."""
     digest = order.rule.digest
-    waits = journal.record.is_ready and journal.record.digest == digest
+    is_waiting = journal.record.is_ready or journal.record.state is UpdateState.SHADOW
+    waits = is_waiting and journal.record.digest == digest
     return (
         slots.active == digest
         or (waits and slots.holds(digest))
@@ -142,22 +178,19 @@ class _Attempt:
     access: Access
 
     def run(self, order: _Order) -> None:
-        """Take a release from RESOLVED to a passed self-test."""
-        journal, rule = self.journal, order.rule
-        journal.begin(
-            UpdateRecord(
-                slot=self.settings.slot,
-                target=rule.target,
-                digest=rule.digest,
-                release_counter=rule.release_counter,
-                desired_version=order.desired_version,
-            )
-        )
+        """Take a release from RESOLVED to a passed self-test, or as far as may be."""
+        journal = self.journal
+        self._begin(order)
+        gate = self._gate(order)
         try:
-            path = self._stage(order)
+            gate.check_time()
+            path = self._stage(order, gate)
+            gate.check_time()
             journal.advance(UpdateState.SELFTEST)
             run_selftest(self.settings.selftest_command(path), self.settings.limits)
             journal.note(tested=True)
+        except DeferredError as error:
+            journal.defer(error.code, str(error), error.until_us)
         except EdgeError as error:
             is_bad = isinstance(error, SelfTestError)
             refused = error.exit_code == EXIT_TRUST
@@ -170,7 +203,37 @@ class _Attempt:
                 f"update: {error}", next_step="check the disk; the device tries again"
             ) from error
 
-    def _stage(self, order: _Order) -> Path:
+    def _begin(self, order: _Order) -> None:
+        rule, record = order.rule, self.journal.record
+        found = UpdateRecord(
+            slot=self.settings.slot,
+            target=rule.target,
+            digest=rule.digest,
+            release_counter=rule.release_counter,
+            desired_version=order.desired_version,
+            policy=dict(rule.told),
+        )
+        is_same = (record.digest, record.release_counter) == (
+            found.digest,
+            found.release_counter,
+        )
+        if record.state is not UpdateState.DEFERRED or not is_same:
+            self.journal.begin(found)
+        elif (record.desired_version, record.policy) != (
+            found.desired_version,
+            found.policy,
+        ):
+            self.journal.note(
+                desired_version=found.desired_version, policy=found.policy
+            )
+
+    def _gate(self, order: _Order) -> Gate:
+        settings = self.settings
+        return Gate(
+            settings.terms, order.rule.policy, settings.clock, is_now=settings.is_now
+        )
+
+    def _stage(self, order: _Order, gate: Gate) -> Path:
         """Bring a verified bundle into the store."""
         digest = order.rule.digest
         self.slots.collect(keep=digest)
@@ -187,23 +250,29 @@ class _Attempt:
             self.client.target_url(target), target.length, target.hashes["sha256"]
         )
         obtainer = Obtainer(
-            self.folder / "part",
+            self.folder / PARTS,
             self.client.targets_url,
             self.slots,
             self.journal,
             self.access,
+            gate,
+            self._allow(gate),
         )
         offer = choose_delta(order.rule, target.length, self.slots.holds)
         part = obtainer.run(wanted, offer)
         try:
             self._verify(part, digest)
         except EdgeError:
-            obtainer.discard()
+            discard_parts(self.folder / PARTS)
             raise
         self.slots.adopt(digest, part)
-        obtainer.discard()
+        discard_parts(self.folder / PARTS)
         self.journal.advance(UpdateState.STAGED)
         return self.slots.path(digest)
+
+    def _allow(self, gate: Gate) -> Callable[[bool], Spending]:
+        state_dir = self.settings.state_dir
+        return lambda is_delta: Spending(state_dir, gate, is_delta=is_delta)
 
     def _verify(self, path: Path, digest: str) -> None:
         with Bundle.open(path) as bundle:

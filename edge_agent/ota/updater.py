@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.clock import Clock
 from edge_agent.ota.machine import (
+    DEFERRED_UNTIL,
     MAX_BOOTS,
     Journal,
     UpdateRecord,
@@ -28,6 +29,10 @@ MAX_HINT_US: Final = 60_000_000
 FIRST_RETRY_US: Final = 10_000_000
 MAX_RETRY_US: Final = 3_600_000_000
 MAX_SPREAD_SECONDS: Final = 86_400
+MAX_LATE_US: Final = 300_000_000  # after a window opens
+# Asking for the same again is useless; announcements and polls come all the same.
+FINAL: Final = frozenset({"agent.update.fetch-refused"})
+UNKNOWN_WAIT_US: Final = 3_600_000_000  # where nobody knows how long it lasts
 _MAX_DOUBLINGS = 12
 _STOP_SECONDS = 10.0
 _SECOND_US = 1_000_000
@@ -81,6 +86,7 @@ class Updater:
         self._hint_us = MIN_HINT_US
         # A kill may have come between journal and report: tell the last state again.
         self._reported: UpdateRecord | None = None
+        self._told_superseded: UpdateRecord | None = None
         self._due_us = clock.monotonic_us()
         self._offered = False
         self._recover()
@@ -89,6 +95,19 @@ class Updater:
     def record(self) -> UpdateRecord:
         """Where the current or last update is."""
         return self._journal.record
+
+    def describe(self) -> dict[str, Any] | None:
+        """Return the update for the status; None where there never was one."""
+        record = self.record
+        if not record.digest:
+            return None
+        keys = ("state", "target", "digest", "desired_version", "reason", "detail")
+        told = record.to_json()
+        return {
+            **{key: told[key] for key in keys},
+            **record.fields,
+            "text": record.describe(),
+        }
 
     @property
     def is_checking(self) -> bool:
@@ -117,7 +136,7 @@ class Updater:
         """
         if self._process is not None and self._process.poll() is not None:
             self._finish(self._process.returncode)
-        self._hear_of_imports()
+        self._hear_of_others()
         self._tell()
         ready = self._journal.record.is_ready or self._is_on_trial
         if ready and self._process is None and not self._offered:
@@ -184,9 +203,9 @@ class Updater:
         else:
             self._journal.advance(UpdateState.TRIAL, boots=record.boots + 1)
 
-    def _hear_of_imports(self) -> None:
-        """Read the journal again where another process wrote it: a stick was here."""
-        if self._process is None and not self._offered and self._journal.is_changed():
+    def _hear_of_others(self) -> None:
+        """Read the journal again where another process wrote it."""
+        if not self._offered and self._journal.is_changed():
             self._journal.reload()
             self._slots.reload()
 
@@ -215,20 +234,37 @@ class Updater:
         before, record = self._journal.problem, self._journal.record
         self._journal.reload()
         self._slots.reload()
-        if code:
+        if not code:
+            self._failures = 0
+            self._look_when_it_may_go_on()
+        elif self._journal.problem or self._journal.record.reason not in FINAL:
             self._failures += 1
             base = FIRST_RETRY_US << min(self._failures - 1, _MAX_DOUBLINGS)
             pause = self._random.uniform(0.5, 1.0) * min(base, MAX_RETRY_US)
             retry_us = self._clock.monotonic_us() + int(pause)
             self._due_us = min(self._due_us, retry_us)
-        else:
-            self._failures = 0
         if self._journal.record != record:
             self._hint_us = MIN_HINT_US
         if self._journal.problem and self._journal.problem != before:
             self._problem(self._journal.problem)
 
+    def _look_when_it_may_go_on(self) -> None:
+        record = self._journal.record
+        if record.state is not UpdateState.DEFERRED:
+            return
+        until_us = record.fields.get(DEFERRED_UNTIL)
+        wait_us = UNKNOWN_WAIT_US
+        if isinstance(until_us, int):
+            wait_us = max(MIN_HINT_US, until_us - self._clock.wall_us())
+        # All devices of a zone would come at the same moment.
+        wait_us += int(self._random.uniform(0, min(wait_us, MAX_LATE_US)))
+        self._due_us = min(self._due_us, self._clock.monotonic_us() + wait_us)
+
     def _tell(self) -> None:
+        before = self._journal.superseded
+        if before is not None and before != self._told_superseded:
+            self._told_superseded = before
+            self._report(before)
         record = self._journal.record
         if record.digest and record != self._reported:
             self._reported = record

@@ -43,8 +43,10 @@ def show_status(config: AgentConfig) -> Answer:
 
 def _shown(slot: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return what is for people: no histogram, and nothing that is empty."""
+    update = slot.get("update") or {}
+    shown = {**slot, "update": update.get("text")}
     return [
         (key, value)
-        for key, value in slot.items()
+        for key, value in shown.items()
         if key != "latency_counts" and value is not None and value != ""
     ]

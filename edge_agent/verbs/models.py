@@ -2,13 +2,17 @@
 """Verbs about releases: prove one, update from the fleet, bring one from a stick."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from edge_agent.config import AgentConfig
+from edge_agent.config import AgentConfig, UpdateConfig
 from edge_agent.device import load_builder_keys, load_device
 from edge_agent.errors import ModelError
+from edge_agent.ota.deferral import Terms
+from edge_agent.ota.link import is_metered
 from edge_agent.ota.machine import UpdateRecord
+from edge_agent.ota.schedule import load_zone
 from edge_agent.ota.stick import import_bundle
 from edge_agent.ota.update import UpdateSettings, run_update
 from edge_agent.probe import (
@@ -75,13 +79,18 @@ def selftest(
         ) from error
 
 
-def update(config: AgentConfig, slot: str | None) -> UpdateRecord:
+def update(config: AgentConfig, slot: str | None, *, is_now: bool) -> UpdateRecord:
     """Do what the fleet asks for, up to the point where the daemon takes over.
+
+    Args:
+        config: What the agent was told.
+        slot: Which model; None: the first.
+        is_now: Not to wait for a window, a cheaper link, or another day.
 
     Raises:
         EdgeError: The check or the update failed.
     """
-    settings = make_settings(config, slot)
+    settings = replace(make_settings(config, slot), is_now=is_now)
     return run_update(settings, load_device(config.state_dir))
 
 
@@ -129,7 +138,29 @@ def make_settings(config: AgentConfig, slot: str | None) -> UpdateSettings:
             path, device_profile=hardware, threads=told.threads, limits=limits
         )
 
-    return UpdateSettings(config.state_dir, name, hardware, command, limits)
+    return UpdateSettings(
+        config.state_dir, name, hardware, command, limits, make_terms(config.update)
+    )
+
+
+def make_terms(told: UpdateConfig) -> Terms:
+    """Return what the device says of when and how updates may run.
+
+    Raises:
+        ConfigError: It knows no such time zone.
+    """
+    return Terms(
+        windows=tuple(one.window for one in told.windows),
+        zone=load_zone(told.time_zone),
+        is_metered={
+            "auto": is_metered,
+            "always": lambda: True,
+            "never": lambda: False,
+        }[told.metered],
+        metered=told.on_metered,
+        daily_bytes=None if told.budget is None else told.budget.bytes,
+        bytes_a_second=None if told.bandwidth is None else told.bandwidth.bytes,
+    )
 
 
 def _check_signature(

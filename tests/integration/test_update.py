@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,94 +13,35 @@ import pytest
 
 from edge_agent.access import HttpAccess
 from edge_agent.errors import LinkError, UpdateError, UpdateTrustError
-from edge_agent.ota.fetch import Download, PermanentFetchError, Wanted
-from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
+from edge_agent.ota.fetch import (
+    Download,
+    PermanentFetchError,
+    Wanted,
+)
+from edge_agent.ota.machine import UpdateState
 from edge_agent.ota.resolve import UpdateRejectedError
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.trusted import ExpiredError
-from edge_agent.ota.update import UpdateSettings, run_update
-from edge_agent.ota.updater import Updater
 from edge_agent.probe import SelfTestError
-from edge_contract.bundle import Bundle
 from edge_contract.canonical import sha256_hex
-from edge_contract.enrolment import Enrolment
 from edge_contract.errors import BundleSignatureError, BundleUnsignedError
 from edge_contract.signing import generate_key
-from fleet.registry.stretches import find_delta
-from tests.support.bundles import ModelRecipe, make_bundle
-from tests.support.faulty_server import Fault, FaultyServer, serve_files
-from tests.support.manual_clock import ManualClock
+from tests.support.bundles import make_bundle
+from tests.support.faulty_server import Fault
 from tests.support.randomness import seeded
 from tests.support.tuf_repository import TufRepository, rule
-
-SELFTEST = [sys.executable, "-m", "edge_agent.cli", "selftest"]
-TARGET = "models/toy-1.bundle"
-
-
-@dataclass
-class World:
-    """One server and one device."""
-
-    repository: TufRepository
-    server: FaultyServer
-    state_dir: Path
-    enrolment: Enrolment
-    scratch: Path
-
-    def release(
-        self, counter: int, *, signed: bool = True, wrong_golden: bool = False
-    ) -> str:
-        """Publish a release and want it everywhere; return its digest."""
-        path = self.scratch / f"{counter}.bundle"
-        recipe = ModelRecipe(seed=counter, wrong_golden=wrong_golden)
-        key = self.repository.builder_key if signed else None
-        digest = make_bundle(path, recipe, sign_key=key)
-        target = f"models/toy-{counter}.bundle"
-        self.repository.add_bundle(target, path, digest=digest, counter=counter)
-        self.repository.set_desired(counter, rule(target, digest, counter))
-        self.repository.publish()
-        return digest
-
-    def update(self, **changes: object) -> UpdateRecord:
-        settings = UpdateSettings(
-            self.state_dir,
-            "main",
-            "linux-x86_64",
-            lambda path: [*SELFTEST, str(path)],
-        )
-        return run_update(replace(settings, **changes), self.enrolment)  # type: ignore[arg-type]
-
-    @property
-    def slot_dir(self) -> Path:
-        return self.state_dir / "slots" / "main"
-
-    @property
-    def journal(self) -> Journal:
-        return Journal(self.slot_dir / "update.json")
-
-    def nothing_installed(self) -> bool:
-        slots = Slots(open_slot(self.state_dir, "main"))
-        return slots.active is None and not any((self.slot_dir / "store").iterdir())
+from tests.support.update_world import (
+    TARGET,
+    World,
+    commit,
+    open_world,
+)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    served, state_dir = tmp_path / "served", tmp_path / "state"
-    state_dir.mkdir()
-    repository = TufRepository(served)
-    with serve_files(served) as server:
-        enrolment = Enrolment(
-            fleet="default",
-            device="watch-1",
-            key=bytes(32),
-            epoch=1,
-            tuf_root=repository.root,
-            broker_host="127.0.0.1",
-            broker_port=1,
-            api_url=server.url,
-            tags={"site": "north"},
-        )
-        yield World(repository, server, state_dir, enrolment, tmp_path)
+    with open_world(tmp_path) as one:
+        yield one
 
 
 def test_a_release_is_fetched_verified_tested_and_waits(world: World) -> None:
@@ -361,122 +302,3 @@ def test_a_damaged_journal_is_named(world: World) -> None:
     journal.write_text(json.dumps({"record": {}}))
     with pytest.raises(Exception, match=r"update\.json: malformed"):
         world.update()
-
-
-def commit(world: World) -> None:
-    """What the daemon does with a release that proves itself."""
-    updater = new_updater(world)
-    staged = updater.poll()
-    assert staged is not None
-    updater.begin_trial()
-    updater.committed()
-
-
-def new_updater(world: World) -> Updater:
-    return Updater(
-        command=[sys.executable, "-c", "raise SystemExit(0)"],
-        folder=world.slot_dir,
-        slots=Slots(world.slot_dir),
-        clock=ManualClock(),
-        poll_us=10**12,
-        report=lambda _: None,
-    )
-
-
-def offer(world: World, source: int | None, target: int) -> dict[str, object]:
-    """Put a delta between two releases on the server, as the server makes it."""
-    bundles = world.scratch
-    before = b"" if source is None else (bundles / f"{source}.bundle").read_bytes()
-    delta = find_delta(before, (bundles / f"{target}.bundle").read_bytes())
-    sha256 = sha256_hex(delta)
-    path = world.repository.folder / "targets" / "deltas" / f"{sha256}.toy.delta"
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(delta)
-    found = None
-    if source is not None:
-        with Bundle.open(bundles / f"{source}.bundle") as bundle:
-            found = bundle.digest
-    return {
-        "source": found,
-        "path": f"deltas/{path.name}",
-        "sha256": sha256,
-        "bytes": len(delta),
-    }
-
-
-def want_by_delta(world: World, counter: int, *offers: dict[str, object]) -> str:
-    digest = world.release(counter)
-    target = f"models/toy-{counter}.bundle"
-    wanted = rule(target, digest, counter, deltas=list(offers))
-    world.repository.set_desired(counter + 100, wanted)
-    world.repository.publish()
-    return digest
-
-
-def install(world: World) -> None:
-    record = world.update()
-    slots = Slots(world.slot_dir)
-    slots.begin_trial(record.digest)
-    slots.commit()
-    journal = world.journal
-    journal.advance(UpdateState.TRIAL)
-    journal.advance(UpdateState.COMMITTED)
-
-
-def test_a_delta_is_fetched_in_place_of_the_whole(world: World) -> None:
-    world.release(1)
-    install(world)
-    world.release(2)
-    found = offer(world, 1, 2)
-    digest = want_by_delta(world, 2, offer(world, None, 2), found)
-    record = world.update()
-    assert record.is_ready
-    assert record.digest == digest
-    assert record.downloaded_bytes == found["bytes"]
-    bundle = Slots(world.slot_dir).path(digest)
-    assert bundle.read_bytes() == (world.scratch / "2.bundle").read_bytes()
-    assert not any((world.slot_dir / "part").iterdir())
-
-
-def test_a_delta_from_a_release_that_is_not_here_is_not_used(world: World) -> None:
-    world.release(1)
-    world.release(2)
-    digest = want_by_delta(world, 2, offer(world, 1, 2))
-    record = world.update()
-    assert record.digest == digest
-    assert record.downloaded_bytes == (world.scratch / "2.bundle").stat().st_size
-
-
-@pytest.mark.parametrize("harm", ["absent", "lies", "other target", "garbage"])
-def test_whatever_is_wrong_with_a_delta_the_whole_is_fetched(
-    world: World, harm: str
-) -> None:
-    world.release(1)
-    install(world)
-    world.release(2)
-    found = offer(world, 1, 2)
-    path = world.repository.folder / "targets" / str(found["path"])
-    if harm == "absent":
-        path.unlink()
-    elif harm == "lies":
-        path.write_bytes(bytes(path.stat().st_size))
-    elif harm == "other target":
-        found = offer(world, 1, 1)
-    else:
-        path.write_bytes(b"x" * 100)
-        found |= {"sha256": sha256_hex(b"x" * 100), "bytes": 100}
-    digest = want_by_delta(world, 2, found)
-    record = world.update()
-    assert record.is_ready
-    assert record.digest == digest
-    bundle = Slots(world.slot_dir).path(digest)
-    assert bundle.read_bytes() == (world.scratch / "2.bundle").read_bytes()
-
-
-def test_a_delta_outside_its_folder_is_refused(world: World) -> None:
-    world.release(1)
-    found = {**offer(world, None, 1), "path": "deltas/../../../etc/passwd"}
-    want_by_delta(world, 1, found)
-    with pytest.raises(UpdateError, match="below deltas/"):
-        world.update()
-    assert world.nothing_installed()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file server over HTTP with ranges, which misbehaves as it is told.
 
-Each fault is used up by one request for a bundle or other target below ``models/``.
+Each fault is used up by one request for a target below ``models/`` or ``deltas/``.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ def _answer(handler: BaseHTTPRequestHandler, state: FaultyServer) -> None:
     if any(handler.path.endswith(one) for one in state.floods):
         _flood(handler)
         return
-    is_target = "/targets/models/" in handler.path
+    is_target = "/targets/models/" in handler.path or "/deltas/" in handler.path
     if is_target:
         state.requests.append((handler.path, handler.headers.get("Range")))
     fault = state.faults.popleft() if is_target and state.faults else Fault()

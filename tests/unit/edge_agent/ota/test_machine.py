@@ -331,4 +331,69 @@ def test_a_flood_of_hints_comes_to_a_look_a_minute(tmp_path: Path) -> None:
     told.updater.hint(0)
     told.updater.poll()
     assert told.updater.is_checking
+
+
+def deferred(state_dir: Path, until_us: int | None) -> Journal:
+    journal = Journal(state_dir / "update.json")
+    journal.begin(UpdateRecord(slot="main", digest=A, release_counter=1))
+    journal.defer("agent.update.window", "closed", until_us)
+    return journal
+
+
+@pytest.mark.parametrize(
+    ("wait_us", "looks_after_us"),
+    [(60_000_000, 60_000_000), (None, 3_600_000_000), (-5, 2_000_000)],
+)
+def test_a_deferred_update_is_looked_at_when_it_may_go_on(
+    tmp_path: Path, wait_us: int | None, looks_after_us: int
+) -> None:
+    told = Told(tmp_path)
+    told.updater.poll_us = 10**12
+    told.run_out()
+    deferred(tmp_path, None if wait_us is None else told.clock.now_us + wait_us)
+    told.updater.poll()
+    assert told.records[-1].reason == "agent.update.window"
+    told.clock.now_us += looks_after_us - 1
+    told.updater.poll()
+    assert not told.updater.is_checking
+    told.clock.now_us += looks_after_us + 1  # jitter: at most as long again
+    told.run_out()
+    told.updater.close()
+
+
+def test_waiting_costs_no_transitions(tmp_path: Path) -> None:
+    journal = deferred(tmp_path, 7)
+    for day in range(3 * MAX_TRANSITIONS):
+        journal.advance(S.DOWNLOADING)
+        assert journal.record.fields == {}
+        journal.defer("agent.update.budget", "spent", day)
+    assert journal.record.transitions == 1
+    assert Journal(tmp_path / "update.json").record.fields == {"deferred_until_us": day}
+
+
+def test_a_final_refusal_is_not_asked_again_soon(tmp_path: Path) -> None:
+    told = Told(tmp_path, "raise SystemExit(1)")
+    told.run_out()
+    journal = Journal(tmp_path / "update.json")
+    journal.begin(UpdateRecord(slot="main", digest=A, release_counter=1))
+    journal.end(S.FAILED, "agent.update.fetch-refused", "404", bad=False)
+    told.updater.poll()
+    told.clock.now_us += 2_000_000_000
+    told.updater.poll()
+    assert not told.updater.is_checking
+    told.updater.hint(0)
+    told.run_out()
+    told.updater.close()
+
+
+def test_states_are_told_while_the_subprocess_works(tmp_path: Path) -> None:
+    told = Told(tmp_path, "import sys; sys.stdin.read(); import time; time.sleep(60)")
+    told.updater.poll()
+    assert told.updater.is_checking
+    journal = Journal(tmp_path / "update.json")
+    journal.begin(UpdateRecord(slot="main", digest=A, release_counter=1))
+    told.updater.poll()
+    journal.advance(S.DOWNLOADING)
+    told.updater.poll()
+    assert told.states == [S.RESOLVED, S.DOWNLOADING]
     told.updater.close()
