@@ -126,6 +126,11 @@ class UpdateConfig:
     Attributes:
         poll: How often to look for updates unasked.
         trial_inferences: Finite outputs before a new model is committed.
+        trial: After which a trial ends, whatever came.
+        max_p95_percent: A release's p95 in its trial, of the one's before it.
+        min_confidence_percent: Its mean confidence, of the one's before it.
+        max_disagreement_percent: Frames that it answers otherwise; 100: any.
+        compare: The share of one processor for asking both releases.
         windows: When updates may run; none: at any time.
         time_zone: In which windows are meant; empty: that of the system.
         metered: Whether the link costs money; ``auto``: where it is a modem.
@@ -136,6 +141,11 @@ class UpdateConfig:
 
     poll: Duration = Duration(21_600_000_000)
     trial_inferences: int = bounded(50, 1, 1_000_000)
+    trial: Duration = bounded(Duration(3_600_000_000), 1, 7 * 86_400)
+    max_p95_percent: int = bounded(300, 100, 100_000)
+    min_confidence_percent: int = bounded(50, 0, 100)
+    max_disagreement_percent: int = bounded(100, 0, 100)
+    compare: Percent = bounded(Percent(10), 0.1, 100)
     windows: tuple[WeekTimes, ...] = ()
     time_zone: str = ""
     metered: Literal["auto", "always", "never"] = "auto"

@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ from edge_agent.ota.slots import Slots
 from edge_agent.probe import Proof
 from edge_agent.store import write_atomic
 from edge_contract.errors import EdgeError
+from edge_contract.update_policy import UpdatePolicy
+from edge_contract.wire import Scalar
 
 LOOK_US: Final = 2_000_000
 SETTLE_SECONDS: Final = 1.0
@@ -30,10 +32,13 @@ _Identity = list[list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class LocalRelease:
-    """A verified release that waits to be tried."""
+    """A verified release that waits to be tried; see ``deployment.Staged``."""
 
     digest: str
     path: Path
+    policy: UpdatePolicy = field(default_factory=UpdatePolicy)
+    is_on_trial: bool = False
+    figures: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +122,36 @@ class LocalUpdates:
         self._trial, self._trial_identity = digest, identity
         return LocalRelease(digest, self._slots.path(digest))
 
+    def is_wanted(self, digest: str) -> bool:
+        """Return that it is: a file has no policy that asks for a shadow."""
+        return digest == self._trial
+
+    def begin_shadow(self) -> None:
+        """Hear nothing: see ``is_wanted``."""
+
+    def note_shadow(self, figures: Mapping[str, Scalar]) -> None:
+        """Hear nothing: see ``is_wanted``."""
+
     def begin_trial(self) -> None:
         """Hear that the release is about to serve."""
         if self._trial is not None:
             self._slots.begin_trial(self._trial)
 
-    def committed(self) -> None:
+    def committed(self, figures: Mapping[str, Scalar] | None = None) -> None:
         """Hear that the release in trial serves for good."""
+        del figures
         self._slots.commit()
         self._trial = None
         self._write_note(self._trial_identity)
 
-    def rolled_back(self, reason: str, detail: str = "") -> None:
+    def rolled_back(
+        self,
+        reason: str,
+        detail: str = "",
+        figures: Mapping[str, Scalar] | None = None,
+    ) -> None:
         """Hear that the release does not serve."""
+        del figures
         self._slots.roll_back()
         self._trial = None
         self._write_note(self._trial_identity)

@@ -86,6 +86,7 @@ class ReleaseWorker:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(JOIN_SECONDS)
+        self._deployment.close()
         self._deployment.settle()
 
     def load(self) -> None:
@@ -154,7 +155,7 @@ class ReleaseWorker:
         self._is_unloaded = False
 
     def _unload(self) -> None:
-        if self._deployment.trial is not None:
+        if self._deployment.trial or self._deployment.shadow:
             msg = f"models.{self._slot}: a release is on trial"
             raise ModelError(msg, next_step="try again when the trial is over")
         self._is_unloaded = True

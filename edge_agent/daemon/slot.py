@@ -20,6 +20,7 @@ from edge_agent.daemon.deployment import Deployment, Updates
 from edge_agent.daemon.feedback import Feedback
 from edge_agent.daemon.loading import Loader, LoadRules
 from edge_agent.daemon.local import LocalRules, LocalUpdates
+from edge_agent.daemon.proving import Instruments
 from edge_agent.daemon.releases import ReleaseWorker
 from edge_agent.daemon.reports import Reporter
 from edge_agent.daemon.requests import SlotRequests
@@ -30,6 +31,7 @@ from edge_agent.errors import SinkError
 from edge_agent.flow import Gauges, Int64, Watcher
 from edge_agent.ota.machine import UpdateRecord, build_report
 from edge_agent.ota.slots import Slots, open_slot
+from edge_agent.ota.trial import TrialLimits
 from edge_agent.ota.updater import Updater
 from edge_agent.probe import Limits, Proof, run_selftest, selftest_command
 from edge_agent.runtime.loop import InferenceLoop
@@ -174,7 +176,7 @@ class ModelSlot:
             self.shadow.stop()
         self.keeper.stop()
         if self._updater is not None:
-            self._updater.close()
+            self._updater.close(is_clean=self.failed is None)
 
     def flush_sink(self) -> None:
         """Write what the sink buffers; the loop counts and logs its errors."""
@@ -193,7 +195,7 @@ class ModelSlot:
 
     def pace(self, config: AgentConfig) -> None:
         """Take over what of a configuration works while the agent runs."""
-        self.deployment.trial_inferences = config.update.trial_inferences
+        self.deployment.limits = self._trial_limits(config)
         if self._updater is not None:
             self._updater.poll_us = config.update.poll.us
 
@@ -212,6 +214,7 @@ class ModelSlot:
     def rest(self, *, shadow: bool, loop: bool) -> None:
         """Have shadow and loop rest, or work again."""
         self.loop.is_resting = loop
+        self.deployment.rest(is_resting=shadow)
         if self.shadow is not None:
             self.shadow.is_resting = shadow
 
@@ -246,6 +249,7 @@ class ModelSlot:
             "runtime_version": None if card is None else card.runtime_version,
             "kernels": None if card is None else card.kernels,
             "trial": self.deployment.trial,
+            "trying": self.deployment.shadow,
             "update": None if self._updater is None else self._updater.describe(),
             "latency_us": _quantiles(counts),
             "latency_counts": counts.tolist(),
@@ -304,7 +308,12 @@ class ModelSlot:
             house.clock,
             house.on_change,
         )
-        deployment.trial_inferences = house.config.update.trial_inferences
+        deployment.limits = self._trial_limits(house.config)
+        deployment.instruments = Instruments(
+            latency=self._count_latency,
+            rss_bytes=lambda: house.gauges.read().rss_bytes,
+            share=house.config.update.compare.fraction,
+        )
         deployment.features = lambda: self._source.features
         deployment.is_asked_only = self._told.source is None
         return deployment
@@ -338,6 +347,22 @@ class ModelSlot:
             reporter=self._house.reporter,
             stack=stack,
         )
+
+    def _trial_limits(self, config: AgentConfig) -> TrialLimits:
+        told = config.update
+        return TrialLimits(
+            inferences=told.trial_inferences,
+            seconds=told.trial.seconds,
+            max_p95_percent=told.max_p95_percent,
+            max_memory_bytes=self._told.memory.bytes,
+            min_confidence_percent=told.min_confidence_percent,
+            max_disagreement_percent=told.max_disagreement_percent,
+        )
+
+    def _count_latency(self) -> Int64:
+        """Return all latencies so far; what was recorded is counted first."""
+        self.keeper.flush()
+        return self.keeper.latency[0]
 
     def _make_shadow(self) -> Shadow | None:
         told = self._told.shadow

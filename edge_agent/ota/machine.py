@@ -218,13 +218,22 @@ class Journal:
         """Change facts of the update within its state."""
         self._save(replace(self.record, **changes))
 
-    def end(self, state: UpdateState, reason: str, detail: str, *, bad: bool) -> None:
+    def end(
+        self,
+        state: UpdateState,
+        reason: str,
+        detail: str,
+        *,
+        bad: bool,
+        **changes: Any,
+    ) -> None:
         """Enter an end state with its reason, remembering a bad release."""
         if bad:
             self.known_bad[self.record.digest] = self.record.release_counter
             for old in list(self.known_bad)[:-MAX_KNOWN_BAD]:
                 del self.known_bad[old]
-        self.advance(state, reason=reason, detail=detail[:_DETAIL_CHARACTERS])
+        detail = detail[:_DETAIL_CHARACTERS]
+        self.advance(state, reason=reason, detail=detail, **changes)
 
     def set_problem(self, problem: str) -> None:
         """Remember what kept the last check from its result; empty clears it."""

@@ -7,13 +7,14 @@ ready, the daemon swaps it in and reports back.
 """
 
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any, Final
 
 from edge_agent.clock import Clock
+from edge_agent.errors import UpdateError
 from edge_agent.ota.machine import (
     DEFERRED_UNTIL,
     MAX_BOOTS,
@@ -22,6 +23,8 @@ from edge_agent.ota.machine import (
     UpdateState,
 )
 from edge_agent.ota.slots import Slots
+from edge_contract.update_policy import UpdatePolicy, parse_policy
+from edge_contract.wire import Scalar
 
 JOURNAL_NAME: Final = "update.json"
 MIN_HINT_US: Final = 2_000_000
@@ -36,15 +39,25 @@ UNKNOWN_WAIT_US: Final = 3_600_000_000  # where nobody knows how long it lasts
 _MAX_DOUBLINGS = 12
 _STOP_SECONDS = 10.0
 _SECOND_US = 1_000_000
+_S = UpdateState
 
 
 @dataclass(frozen=True, slots=True)
 class StagedRelease:
-    """A verified, self-tested release that waits to be loaded."""
+    """A verified, self-tested release that waits to be loaded; see ``Staged``."""
 
     digest: str
     path: Path
     slot: str
+    policy: UpdatePolicy = field(default_factory=UpdatePolicy)
+    is_on_trial: bool = False
+    figures: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+class NotWantedError(UpdateError):
+    """What waited to be tried is not wanted any more."""
+
+    code = "agent.update.not-wanted"
 
 
 class Updater:
@@ -87,6 +100,8 @@ class Updater:
         # A kill may have come between journal and report: tell the last state again.
         self._reported: UpdateRecord | None = None
         self._told_superseded: UpdateRecord | None = None
+        self._told_problem = self._journal.problem
+        self._started = self._journal.record
         self._due_us = clock.monotonic_us()
         self._offered = False
         self._recover()
@@ -138,43 +153,94 @@ class Updater:
             self._finish(self._process.returncode)
         self._hear_of_others()
         self._tell()
-        ready = self._journal.record.is_ready or self._is_on_trial
+        record = self._journal.record
+        ready = record.is_ready or record.state in {_S.SHADOW, _S.TRIAL}
         if ready and self._process is None and not self._offered:
             self._offered = True
-            record = self._journal.record
             return StagedRelease(
-                record.digest, self._slots.path(record.digest), record.slot
+                record.digest,
+                self._slots.path(record.digest),
+                record.slot,
+                parse_policy(record.policy),
+                self._is_on_trial,
+                record.fields,
             )
-        idle = self._process is None and not self._offered
+        is_free = not self._offered or record.state is _S.SHADOW
+        idle = self._process is None and is_free
         if idle and self._clock.monotonic_us() >= self._due_us:
             self._start()
         return None
 
+    def is_wanted(self, digest: str) -> bool:
+        """Return whether a release in the shadow is still to be tried."""
+        record = self._journal.record
+        return record.state is _S.SHADOW and record.digest == digest
+
+    def begin_shadow(self) -> None:
+        """The daemon is about to run the release in the shadow of the other.
+
+        Raises:
+            NotWantedError: It is not wanted any more.
+        """
+        if self._journal.record.state is not _S.SHADOW:
+            self._check_wanted()
+            self._journal.advance(_S.SHADOW)
+        self._tell()
+
+    def note_shadow(self, figures: Mapping[str, Scalar]) -> None:
+        """Make durable what was seen in the shadow; the agent has not died of it.
+
+        While another process looks for updates it may end this one: nothing is noted.
+        """
+        is_mine = self._process is None and not self._journal.is_changed()
+        if is_mine and self._journal.record.state is _S.SHADOW:
+            self._journal.note(fields=dict(figures), boots=0)
+
     def begin_trial(self) -> None:
-        """The daemon is about to let the release serve."""
+        """The daemon is about to let the release serve.
+
+        Raises:
+            NotWantedError: It is not wanted any more.
+        """
+        self._check_wanted()
         if not self._is_on_trial:
             self._journal.advance(UpdateState.TRIAL)
         self._slots.begin_trial(self._journal.record.digest)
         self._tell()
 
-    def committed(self) -> None:
+    def committed(self, figures: Mapping[str, Scalar] | None = None) -> None:
         """The release has proved itself."""
         self._slots.commit()
-        self._journal.advance(UpdateState.COMMITTED)
+        fields = {**self._journal.record.fields, **(figures or {})}
+        self._journal.advance(UpdateState.COMMITTED, fields=fields)
         self._offered = False
         self._tell()
 
-    def rolled_back(self, reason: str, detail: str = "") -> None:
+    def rolled_back(
+        self,
+        reason: str,
+        detail: str = "",
+        figures: Mapping[str, Scalar] | None = None,
+    ) -> None:
         """The release was taken out again, or could not be loaded."""
         on_trial = self._is_on_trial
         self._slots.roll_back()
         state = UpdateState.ROLLED_BACK if on_trial else UpdateState.FAILED
-        self._journal.end(state, reason, detail, bad=True)
+        fields = {**self._journal.record.fields, **(figures or {})}
+        self._journal.end(state, reason, detail, bad=True, fields=fields)
         self._offered = False
         self._tell()
 
-    def close(self) -> None:
-        """End the subprocess; what it fetched is kept."""
+    def close(self, *, is_clean: bool = True) -> None:
+        """End the subprocess; what it fetched is kept.
+
+        Args:
+            is_clean: The agent ends because it was told to: what is on trial is not
+                to blame, and starts are counted anew.
+        """
+        is_trying = self._journal.record.state in {_S.SHADOW, _S.TRIAL}
+        if is_clean and is_trying and not self._journal.is_changed():
+            self._journal.note(boots=0)
         process, self._process = self._process, None
         if process is None:
             return
@@ -191,11 +257,16 @@ class Updater:
 
     def _recover(self) -> None:
         """Settle what a kill in the middle of a trial left behind."""
+        record = self._journal.record
         if not self._is_on_trial:
             if self._slots.trial is not None:
                 self._slots.roll_back()
+            if record.state is _S.SHADOW:
+                if record.boots >= MAX_BOOTS or not self._slots.holds(record.digest):
+                    self.rolled_back("agent.update.boot-loop")
+                else:
+                    self._journal.note(boots=record.boots + 1)
             return
-        record = self._journal.record
         if self._slots.active == record.digest:  # killed between the two commits
             self._journal.advance(UpdateState.COMMITTED)
         elif record.boots >= MAX_BOOTS or not self._slots.holds(record.digest):
@@ -205,9 +276,23 @@ class Updater:
 
     def _hear_of_others(self) -> None:
         """Read the journal again where another process wrote it."""
-        if not self._offered and self._journal.is_changed():
+        if not self._journal.is_changed():
+            return
+        in_shadow = self._journal.record.state is _S.SHADOW
+        if not self._offered or in_shadow:
             self._journal.reload()
             self._slots.reload()
+            self._offered = self._journal.record.state is _S.SHADOW and self._offered
+
+    def _check_wanted(self) -> None:
+        before = self._journal.record
+        if not self._journal.is_changed():
+            return
+        self._journal.reload()
+        now = self._journal.record
+        if (now.digest, now.state) != (before.digest, before.state):
+            self._offered = False
+            raise NotWantedError(f"release {before.digest[:12]}: it is {now.state} now")
 
     def _look_at(self, delay_us: int, pause_us: int) -> None:
         at_us = self._clock.monotonic_us() + delay_us
@@ -231,9 +316,9 @@ class Updater:
 
     def _finish(self, code: int) -> None:
         self._process = None
-        before, record = self._journal.problem, self._journal.record
         self._journal.reload()
         self._slots.reload()
+        self._offered = self._offered and self._journal.record.state is _S.SHADOW
         if not code:
             self._failures = 0
             self._look_when_it_may_go_on()
@@ -243,10 +328,8 @@ class Updater:
             pause = self._random.uniform(0.5, 1.0) * min(base, MAX_RETRY_US)
             retry_us = self._clock.monotonic_us() + int(pause)
             self._due_us = min(self._due_us, retry_us)
-        if self._journal.record != record:
+        if self._journal.record != self._started:
             self._hint_us = MIN_HINT_US
-        if self._journal.problem and self._journal.problem != before:
-            self._problem(self._journal.problem)
 
     def _look_when_it_may_go_on(self) -> None:
         record = self._journal.record
@@ -261,6 +344,11 @@ class Updater:
         self._due_us = min(self._due_us, self._clock.monotonic_us() + wait_us)
 
     def _tell(self) -> None:
+        problem = self._journal.problem
+        if problem != self._told_problem:
+            self._told_problem = problem
+            if problem:
+                self._problem(problem)
         before = self._journal.superseded
         if before is not None and before != self._told_superseded:
             self._told_superseded = before

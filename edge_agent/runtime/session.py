@@ -35,12 +35,13 @@ class Tally:
     """What the serving model did since it was taken over.
 
     ``faulty`` counts failures on good input: a missing value in a row is the sensor's
-    fault, not the model's.
+    fault, not the model's. ``not_finite`` are those of them that gave an output.
     """
 
     digest: str
     finite: int
     faulty: int
+    not_finite: int = 0
 
 
 def is_finite(output: Float32) -> bool:
@@ -76,10 +77,11 @@ class Session:
         self._clock = clock
         self._wall_us = clock.wall_us
         self._watchers = tuple(watchers)
+        self._watching = threading.Lock()  # of who may change the watchers
         self._turns = Turns()
         self._served = threading.Event()
         self._offer: _Offer | None = None
-        self._base = ("", 0, 0)
+        self._base = ("", 0, 0, 0)
         # Event time of the last task, and when that was: see _now_us.
         self._task_us: int | None = None
         self._task_seen_us = 0
@@ -88,6 +90,7 @@ class Session:
         self.finite = 0
         self.failed = 0
         self.faulty = 0
+        self.not_finite = 0
         self.raw_bytes = 0
 
     @property
@@ -96,8 +99,23 @@ class Session:
 
         Read without a turn: who asks must not wait for an inference that hangs.
         """
-        digest, finite, faulty = self._base
-        return Tally(digest, self.finite - finite, self.faulty - faulty)
+        digest, finite, faulty, not_finite = self._base
+        return Tally(
+            digest,
+            self.finite - finite,
+            self.faulty - faulty,
+            self.not_finite - not_finite,
+        )
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have somebody look on from the next inference on; any thread may ask."""
+        with self._watching:
+            self._watchers = (*self._watchers, watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Have somebody look on no more."""
+        with self._watching:
+            self._watchers = tuple(one for one in self._watchers if one is not watcher)
 
     @property
     def card(self) -> ModelCard | None:
@@ -207,7 +225,9 @@ class Session:
                 return output, None, latency_ns
             error = NOT_FINITE
         self.failed += 1
-        self.faulty += bool(np.isfinite(data).all())
+        is_faulty = bool(np.isfinite(data).all())
+        self.not_finite += is_faulty and error is NOT_FINITE  # first: part of faulty
+        self.faulty += is_faulty
         return None, error, time.perf_counter_ns() - start_ns
 
     def _now_us(self) -> int:
@@ -234,7 +254,7 @@ class Session:
         offer.switch()
         self.previous, self.model = self.model, offer.model
         digest = "" if offer.model is None else offer.model.digest
-        self._base = (digest, self.finite, self.faulty)
+        self._base = (digest, self.finite, self.faulty, self.not_finite)
         if offer.model is None:
             self._served.clear()
         else:

@@ -43,15 +43,21 @@ class ShadowTally:
         passed_over: Frames that came while it was busy, or resting.
         latency_us: Of one inference, a moving average.
         is_resting: Whether a limit has it rest.
+        not_finite: Of the inferences, those whose output was not finite.
+        confidence: The shadow's mean confidence; None without classes or frames.
+        live_confidence: That of the live model, in the same frames.
     """
 
-    digest: str
-    inferences: int
-    disagreements: int
-    failed: int
-    passed_over: int
-    latency_us: float
-    is_resting: bool
+    digest: str = ""
+    inferences: int = 0
+    disagreements: int = 0
+    failed: int = 0
+    passed_over: int = 0
+    latency_us: float = 0.0
+    is_resting: bool = False
+    not_finite: int = 0
+    confidence: float | None = None
+    live_confidence: float | None = None
 
 
 class Shadow:
@@ -74,6 +80,8 @@ class Shadow:
         self._failed = 0
         self._passed_over = 0
         self._latency_us = 0.0
+        self._not_finite = 0
+        self._confidences = [0.0, 0.0]  # the shadow's, and the live model's
         self.is_resting = False
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
@@ -81,6 +89,9 @@ class Shadow:
     def tally(self) -> ShadowTally:
         """What it did so far."""
         model = self._model
+        count = self._inferences - self._not_finite
+        has_classes = model is not None and bool(model.labels) and count > 0
+        means = [one / count if has_classes else None for one in self._confidences]
         return ShadowTally(
             digest="" if model is None else model.digest,
             inferences=self._inferences,
@@ -89,6 +100,9 @@ class Shadow:
             passed_over=self._passed_over,
             latency_us=round(self._latency_us, 1),
             is_resting=self.is_resting,
+            not_finite=self._not_finite,
+            confidence=means[0],
+            live_confidence=means[1],
         )
 
     def start(self) -> None:
@@ -141,9 +155,14 @@ class Shadow:
                 _LOG.warning("the shadow model fails: %s", error)
             self._failed += 1
         else:
-            self._inferences += 1
             is_class = bool(model.labels)
             self._disagreements += disagrees(expected, output, is_class=is_class)
+            if np.isfinite(output).all():
+                self._confidences[0] += float(output.max())
+                self._confidences[1] += float(expected.max())
+            else:
+                self._not_finite += 1
+            self._inferences += 1
         elapsed_us = (time.perf_counter() - started) * 1e6
         weight = _SMOOTHING if self._latency_us else 1.0
         self._latency_us += weight * (elapsed_us - self._latency_us)

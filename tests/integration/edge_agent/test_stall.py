@@ -159,5 +159,5 @@ def test_what_a_fleet_wants_works_at_once_where_it_can(
     agent._apply_wanted()
 
     assert [key for key, _ in refused] == ["models.serves.trust"]
-    assert agent.slots["serves"].deployment.trial_inferences == 7
+    assert agent.slots["serves"].deployment.limits.inferences == 7
     assert root.level == logging.ERROR

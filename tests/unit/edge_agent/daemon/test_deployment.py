@@ -3,7 +3,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,11 +12,16 @@ import pytest
 
 from edge_agent.daemon.deployment import Deployment
 from edge_agent.daemon.loading import Loader, LoadRules
+from edge_agent.daemon.proving import Instruments
 from edge_agent.flow import Chunk, Grid
+from edge_agent.ota.trial import TrialLimits
 from edge_agent.probe import Limits, Proof, format_proof
 from edge_agent.runtime.loop import InferenceLoop
+from edge_agent.runtime.model import load_bundle
 from edge_agent.runtime.session import Session
 from edge_contract.golden import GoldenResult
+from edge_contract.update_policy import UpdatePolicy, parse_policy
+from edge_contract.wire import Scalar
 from tests.support.agent_doubles import ListObserver, ListSink, ManualClock
 from tests.support.bundles import ModelRecipe, make_bundle
 
@@ -34,6 +39,9 @@ class Release:
 
     digest: str
     path: Path
+    policy: UpdatePolicy = field(default_factory=UpdatePolicy)
+    is_on_trial: bool = False
+    figures: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass
@@ -42,6 +50,18 @@ class Script:
 
     staged: Release | None = None
     heard: list[str] = field(default_factory=list)
+    figures: dict[str, Scalar] = field(default_factory=dict)
+    wanted: bool = True
+
+    def is_wanted(self, digest: str) -> bool:
+        del digest
+        return self.wanted
+
+    def begin_shadow(self) -> None:
+        self.heard.append("shadow")
+
+    def note_shadow(self, figures: Mapping[str, Scalar]) -> None:
+        self.figures = dict(figures)
 
     def poll(self) -> Release | None:
         staged, self.staged = self.staged, None
@@ -50,11 +70,18 @@ class Script:
     def begin_trial(self) -> None:
         self.heard.append("trial")
 
-    def committed(self) -> None:
+    def committed(self, figures: Mapping[str, Scalar]) -> None:
+        self.figures = dict(figures)
         self.heard.append("committed")
 
-    def rolled_back(self, reason: str, detail: str = "") -> None:
+    def rolled_back(
+        self,
+        reason: str,
+        detail: str = "",
+        figures: Mapping[str, Scalar] | None = None,
+    ) -> None:
         del detail
+        self.figures = dict(figures or {})
         self.heard.append(reason)
 
 
@@ -99,10 +126,11 @@ class Bench:
     script: Script
     deployment: Deployment
 
-    def stage(self, recipe: ModelRecipe) -> str:
+    def stage(self, recipe: ModelRecipe, **policy: object) -> str:
         path = self.folder / f"{recipe.seed}.bundle"
         digest = make_bundle(path, recipe)
-        self.script.staged = Release(digest, path)
+        self.script.staged = Release(digest, path, parse_policy(policy))
+        self.script.heard.clear()
         return digest
 
     def settle(self) -> None:
@@ -110,7 +138,7 @@ class Bench:
         wait = threading.Event()
         for _ in range(5000):
             self.deployment.tick()
-            if self.script.heard and self.script.heard[-1] != "trial":
+            if self.script.heard and self.script.heard[-1] not in {"trial", "shadow"}:
                 return
             wait.wait(0.002)
         pytest.fail(f"the trial never ended: {self.script.heard}")
@@ -131,7 +159,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     rules = LoadRules(1, "auto", Limits(), lambda _: PASSED)
     loader, clock = Loader(tmp_path, rules), ManualClock()
     deployment = Deployment(session, script, loader, clock, lambda: None)
-    deployment.trial_inferences = TRIAL
+    deployment.limits = TrialLimits(inferences=TRIAL)
     deployment.features = lambda: source.features
     loop = InferenceLoop(source, ListSink(), session, lambda: None)
     thread = threading.Thread(target=loop.run)
@@ -211,4 +239,191 @@ def test_missing_values_of_a_sensor_condemn_no_release(bench: Bench) -> None:
 
     bench.source.bad = False
     bench.settle()
+    assert bench.script.heard == ["trial", "committed"]
+
+
+def new(seed: int = 1, **changes: object) -> ModelRecipe:
+    return replace(RECIPE, seed=seed, **changes)  # type: ignore[arg-type]
+
+
+def test_the_model_before_is_asked_too_in_a_trial(bench: Bench) -> None:
+    bench.stage(RECIPE)
+    bench.settle()
+    digest = bench.stage(new())
+    bench.settle()
+
+    assert bench.script.heard == ["trial", "committed"]
+    assert bench.serving == digest
+    compared = bench.script.figures["compared"]
+    assert isinstance(compared, int)
+    assert compared >= TRIAL
+    assert bench.script.figures["confidence_ppm_before"] is not None
+    assert bench.session._watchers == ()
+
+
+def test_not_finite_outputs_are_taken_out_within_the_process(bench: Bench) -> None:
+    good = bench.stage(RECIPE)
+    bench.settle()
+    bias = (float("nan"),) * 3
+    path = bench.folder / "nan.bundle"
+    digest = make_bundle(path, new(bias=bias))
+    bench.script.staged = Release(digest, path)
+    bench.script.heard.clear()
+    loader = bench.deployment._releases
+    assert isinstance(loader, Loader)
+    loader._load = load_bundle  # type: ignore[method-assign]
+    bench.settle()
+
+    assert bench.script.heard == ["trial", "agent.update.trial"]
+    assert bench.script.figures["invariant"] == "not-finite"
+    assert bench.serving == good
+
+
+def test_other_answers_than_the_model_before_are_a_breach(bench: Bench) -> None:
+    good = bench.stage(new(bias=(9.0, 0.0, 0.0)))
+    bench.settle()
+    bench.stage(new(2, bias=(0.0, 0.0, 9.0)), trial={"max_disagreement_percent": 30})
+    bench.settle()
+
+    assert bench.script.heard == ["trial", "agent.update.trial"]
+    assert bench.script.figures["invariant"] == "disagreement"
+    assert bench.serving == good
+
+
+def test_a_process_that_grows_is_a_breach(bench: Bench) -> None:
+    good = bench.stage(RECIPE)
+    bench.settle()
+    rss = [100]
+    bench.deployment.instruments = Instruments(rss_bytes=lambda: rss[0])
+    bench.stage(new(), trial={"max_memory_bytes": 50, "inferences": 10**6})
+    bench.deployment.tick()
+    assert bench.deployment.trial is not None
+    rss[0] = 200
+    bench.settle()
+
+    assert bench.script.figures["invariant"] == "memory"
+    assert bench.serving == good
+
+
+def test_a_slower_model_is_a_breach(bench: Bench) -> None:
+    bench.stage(RECIPE)
+    bench.settle()
+    latency = np.zeros(98, dtype=np.int64)
+    bench.deployment.instruments = Instruments(latency=latency.copy)
+    latency[50] += 100
+    digest = bench.stage(new(), trial={"max_p95_percent": 150, "inferences": 10**6})
+    bench.deployment.tick()
+    assert bench.serving == digest
+    latency[60] += 100
+    bench.settle()
+
+    assert bench.script.figures["invariant"] == "latency"
+    before, after = (bench.script.figures[key] for key in ("p95_us_before", "p95_us"))
+    assert isinstance(before, int)
+    assert isinstance(after, int)
+    assert after > 4 * before
+
+
+def test_a_trial_without_traffic_ends_at_its_time(bench: Bench) -> None:
+    clock = bench.deployment._clock
+    assert isinstance(clock, ManualClock)
+    bench.source.bad = True
+    digest = bench.stage(RECIPE, trial={"seconds": 60})
+    bench.deployment.tick()
+    clock.advance(59_000_000)
+    bench.deployment.tick()
+    assert bench.script.heard == ["trial"]
+    clock.advance(1_000_000)
+    bench.deployment.tick()
+
+    assert bench.script.heard == ["trial", "committed"]
+    assert bench.serving == digest
+
+
+def test_a_shadow_comes_before_the_trial_and_answers_nobody(bench: Bench) -> None:
+    good = bench.stage(RECIPE)
+    bench.settle()
+    digest = bench.stage(new(), shadow={"inferences": 20})
+    bench.deployment.tick()
+    assert bench.script.heard == ["shadow"]
+    assert bench.deployment.shadow == digest
+    assert bench.serving == good
+    bench.settle()
+
+    assert bench.script.heard == ["shadow", "trial", "committed"]
+    assert bench.serving == digest
+    assert bench.session._watchers == ()
+
+
+def test_a_shadow_that_differs_never_serves(bench: Bench) -> None:
+    good = bench.stage(new(bias=(9.0, 0.0, 0.0)))
+    bench.settle()
+    other = new(2, bias=(0.0, 0.0, 9.0))
+    policy = {
+        "shadow": {"inferences": 10**6},
+        "trial": {"max_disagreement_percent": 30},
+    }
+    bench.stage(other, **policy)
+    bench.settle()
+
+    assert bench.script.heard == ["shadow", "agent.update.shadow"]
+    assert bench.script.figures["invariant"] == "disagreement"
+    assert bench.serving == good
+    assert bench.deployment.shadow is None
+
+
+def test_a_shadow_ends_at_its_time_and_counts_earlier_starts(bench: Bench) -> None:
+    clock = bench.deployment._clock
+    assert isinstance(clock, ManualClock)
+    bench.stage(RECIPE)
+    bench.settle()
+    bench.stage(new(), shadow={"inferences": 10**6, "seconds": 100})
+    staged = bench.script.staged
+    assert staged is not None
+    staged.figures = {"compared": 1000, "disagreed": 3, "seconds": 40}
+    bench.deployment.tick()
+    clock.advance(59_000_000)
+    bench.deployment.tick()
+    assert bench.script.heard == ["shadow"]
+    noted = bench.script.figures
+    assert noted["seconds"] == 99
+    compared = noted["compared"]
+    assert isinstance(compared, int)
+    assert compared >= 1000
+    clock.advance(1_000_000)
+    bench.deployment.tick()
+    assert bench.script.heard[:2] == ["shadow", "trial"]
+
+
+def test_a_shadow_that_is_wanted_no_more_ends(bench: Bench) -> None:
+    good = bench.stage(RECIPE)
+    bench.settle()
+    bench.stage(new(), shadow={"inferences": 10**6})
+    bench.deployment.tick()
+    bench.script.wanted = False
+    bench.deployment.tick()
+
+    assert bench.script.heard == ["shadow"]
+    assert bench.deployment.shadow is None
+    assert bench.serving == good
+
+
+def test_releases_of_other_frames_are_not_compared(bench: Bench) -> None:
+    bench.stage(RECIPE)
+    bench.settle()
+    bench.stage(new(hop=8), shadow={"inferences": 20})
+    bench.settle()
+
+    assert bench.script.heard == ["trial", "committed"]
+    assert bench.script.figures["compared"] == 0
+
+
+def test_a_trial_that_had_begun_goes_back_to_no_shadow(bench: Bench) -> None:
+    bench.stage(RECIPE)
+    bench.settle()
+    bench.stage(new(), shadow={"inferences": 20})
+    assert bench.script.staged is not None
+    bench.script.staged.is_on_trial = True
+    bench.settle()
+
     assert bench.script.heard == ["trial", "committed"]

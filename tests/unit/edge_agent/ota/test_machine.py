@@ -6,7 +6,6 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edge_agent.errors import StateError, UpdateError
@@ -21,8 +20,7 @@ from edge_agent.ota.machine import (
     build_report,
 )
 from edge_agent.ota.slots import Slots
-from edge_agent.ota.trial import Trial, TrialVerdict
-from edge_agent.ota.updater import Updater
+from edge_agent.ota.updater import NotWantedError, Updater
 from edge_contract.messages import UpdateReport
 from tests.support.manual_clock import ManualClock
 from tests.support.randomness import seeded
@@ -182,20 +180,6 @@ def test_foreign_pointers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "slots.json").write_text(json.dumps({"format": 1, "active": "x"}))
     with pytest.raises(StateError, match=r"slots\.json"):
         Slots(tmp_path)
-
-
-def test_a_trial_commits_after_enough_and_never_after_one_bad() -> None:
-    good, bad = np.zeros(2, np.float32), np.array([0, np.inf], np.float32)
-    trial = Trial(needed=2)
-    assert [trial.observe(good) for _ in range(2)] == [
-        TrialVerdict.GO_ON,
-        TrialVerdict.COMMIT,
-    ]
-    for output, reason in ((bad, "output-not-finite"), (None, "inference-failed")):
-        trial = Trial(needed=1)
-        assert trial.observe(output) is TrialVerdict.ROLL_BACK
-        assert trial.observe(good) is TrialVerdict.ROLL_BACK
-        assert trial.reason == reason
 
 
 def test_a_ready_release_is_offered_once_and_commits(tmp_path: Path) -> None:
@@ -396,4 +380,84 @@ def test_states_are_told_while_the_subprocess_works(tmp_path: Path) -> None:
     journal.advance(S.DOWNLOADING)
     told.updater.poll()
     assert told.states == [S.RESOLVED, S.DOWNLOADING]
+    told.updater.close()
+
+
+def in_shadow(state_dir: Path) -> Told:
+    store(state_dir, A)
+    ready(state_dir, A)
+    told = Told(state_dir)
+    told.updater.poll()
+    told.updater.begin_shadow()
+    return told
+
+
+def test_a_shadow_survives_starts_with_what_it_saw(tmp_path: Path) -> None:
+    told = in_shadow(tmp_path)
+    assert told.states == [S.SELFTEST, S.SHADOW]
+    for seen in (10, 20, 30, 40, 50):
+        told.updater.note_shadow({"compared": seen})
+        told = Told(tmp_path)
+        staged = told.updater.poll()
+        assert staged is not None
+        assert (staged.digest, staged.figures) == (A, {"compared": seen})
+        assert not staged.is_on_trial
+        told.updater.begin_shadow()
+    told.updater.begin_trial()
+    told.updater.committed({"compared": 60})
+    assert told.records[-1].fields == {"compared": 60}
+    assert told.updater.record.transitions < MAX_TRANSITIONS
+
+
+def test_a_shadow_that_the_agent_dies_of_is_given_up(tmp_path: Path) -> None:
+    in_shadow(tmp_path)
+    for _ in range(MAX_BOOTS):
+        told = Told(tmp_path)
+        assert told.updater.poll() is not None
+    told = Told(tmp_path)
+    assert told.updater.record.state is S.FAILED
+    assert told.updater.record.reason == "agent.update.boot-loop"
+    assert Journal(tmp_path / "update.json").is_known_bad(A, 1)
+    told.updater.close()
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_only_starts_after_a_death_are_held_against_it(
+    tmp_path: Path, *, is_clean: bool
+) -> None:
+    told = in_shadow(tmp_path)
+    told.updater.begin_trial()
+    for _ in range(2 * MAX_BOOTS):
+        told.updater.close(is_clean=is_clean)
+        told = Told(tmp_path)
+    expected = S.TRIAL if is_clean else S.ROLLED_BACK
+    assert told.updater.record.state is expected
+
+
+def test_the_fleet_may_end_a_shadow(tmp_path: Path) -> None:
+    told = in_shadow(tmp_path)
+    assert told.updater.is_wanted(A)
+    told.updater._command[2] = "import sys"
+    told.run_out()  # it goes on looking for updates meanwhile
+    journal = Journal(tmp_path / "update.json")
+    journal.supersede("agent.update.superseded", "another")
+    told.updater.note_shadow({"compared": 5})
+    assert Journal(tmp_path / "update.json").record.state is S.SUPERSEDED
+    told.updater.poll()
+    assert not told.updater.is_wanted(A)
+    assert told.states[-1] is S.SUPERSEDED
+
+
+def test_what_was_superseded_begins_no_trial(tmp_path: Path) -> None:
+    store(tmp_path, A)
+    ready(tmp_path, A)
+    told = Told(tmp_path)
+    assert told.updater.poll() is not None
+    journal = Journal(tmp_path / "update.json")
+    journal.supersede("agent.update.superseded", "another")
+    with pytest.raises(NotWantedError, match="SUPERSEDED"):
+        told.updater.begin_trial()
+    assert told.slots.trial is None
+    told.updater.poll()
+    assert told.states[-1] is S.SUPERSEDED
     told.updater.close()
