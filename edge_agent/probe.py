@@ -47,11 +47,15 @@ class SelfTestError(UpdateError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the child may use."""
+    """What the child may use; ``p95_us`` is what an inference may take, None: anything.
+
+    The child is told all but the time; ``p95_us`` is compared with what it measured.
+    """
 
     timeout_seconds: float = TIMEOUT_SECONDS
     cpu_seconds: int = CPU_SECONDS
     memory_bytes: int = MEMORY_BYTES
+    p95_us: int | None = None
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -72,6 +76,8 @@ class Proof:
         runtime: What runs it.
         runtime_version: Of the installed one.
         golden: The comparison with what the converter saw.
+        p95_us: Of an inference.
+        peak_kib: Most resident memory of the process, runtime and all.
     """
 
     digest: str
@@ -79,6 +85,8 @@ class Proof:
     runtime: str
     runtime_version: str
     golden: GoldenResult
+    p95_us: int = 0
+    peak_kib: int = 0
 
 
 def selftest_command(
@@ -100,20 +108,25 @@ def selftest_command(
 
 def limit_self(limits: Limits) -> None:
     """Put the limits on this process, for good; memory counts from here on."""
-    memory, seconds = _data_bytes() + limits.memory_bytes, limits.cpu_seconds
+    memory, seconds = read_bytes("VmData") + limits.memory_bytes, limits.cpu_seconds
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     # A second later the kernel kills; until then the signal says why.
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _data_bytes() -> int:
-    """Return what RLIMIT_DATA counts of this process so far; 0 where nobody says."""
+def read_bytes(name: str) -> int:
+    """Return a number of this process's status; 0 where nobody says.
+
+    Args:
+        name: ``VmData``, which RLIMIT_DATA counts; ``VmHWM``, the most that was
+            resident since the program was loaded (getrusage begins with the parent's).
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return 0
-    found = re.search(r"^VmData:\s+(\d+) kB$", status, re.MULTILINE | re.ASCII)
+    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE | re.ASCII)
     return int(found[1]) * 1024 if found else 0
 
 
@@ -186,6 +199,11 @@ def _parse(stdout: bytes, code: int, stderr: bytes, limits: Limits) -> Proof:
             f"{result.disagreements} other winners, largest difference "
             f"{result.max_abs:g}, SQNR {result.sqnr_db:g} dB",
             next_step="build a variant for this device's runtime",
+        )
+    if limits.p95_us is not None and proof.p95_us > limits.p95_us:
+        raise SelfTestError(
+            f"self-test: expected a p95 of {limits.p95_us} us, found {proof.p95_us} us",
+            next_step="raise models.SLOT.latency, or build a faster model",
         )
     return proof
 

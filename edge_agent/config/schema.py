@@ -45,6 +45,7 @@ class SlotConfig:
         threads: Threads that one inference may use.
         device_profile: Which variant of a bundle to take; ``auto`` looks at the CPU.
         memory: What a model may take when it is probed before it serves.
+        latency: What the p95 of its inferences may be then; None: anything.
         source: Where rows come from; None: only the local service asks.
         rows_per_second: What the source should bring; None: nobody promises.
         sinks: Where results go.
@@ -57,6 +58,7 @@ class SlotConfig:
     threads: int = bounded(1, 1, 64)
     device_profile: str = "auto"
     memory: Size = bounded(Size(512 * _MIB), 64 * _MIB, 2**40)
+    latency: Duration | None = None
     source: SourceConfig | None = None
     rows_per_second: float | None = bounded(None, 0.0001, 10_000_000)
     sinks: tuple[SinkConfig, ...] = ()

@@ -19,10 +19,11 @@ from edge_agent.config import AgentConfig, FileSourceConfig, SlotConfig
 from edge_agent.config.sinks import MqttSinkConfig, SinkConfig, WebhookSinkConfig
 from edge_agent.config.sources import MqttSourceConfig
 from edge_agent.daemon.agent import find_device
+from edge_agent.daemon.loading import probe_limits
 from edge_agent.daemon.status import LOCK_NAME, read_status
 from edge_agent.errors import AgentError
 from edge_agent.ota.slots import FOLDER, Slots, free_bytes
-from edge_agent.probe import Limits, run_selftest, selftest_command
+from edge_agent.probe import run_selftest, selftest_command
 from edge_agent.runtime.backend import RUNTIMES, find_backend
 from edge_agent.runtime.hardware import find_device_profile
 from edge_agent.sinks.webhook import WebhookOutlet
@@ -206,12 +207,13 @@ def _check_model(state_dir: Path, name: str, slot: SlotConfig) -> str:
         path, trust = slots.path(slots.active), []
     elif not trust:
         trust = [f"--enrolled={state_dir}"]
-    limits = Limits(memory_bytes=slot.memory.bytes)
+    limits = probe_limits(slot)
     command = selftest_command(
         path, device_profile=slot.device_profile, threads=slot.threads, limits=limits
     )
     proof = run_selftest([*command, *trust], limits)
     return (
         f"{proof.digest[:12]}, variant {proof.variant}, {proof.runtime} "
-        f"{proof.runtime_version}: golden vectors pass"
+        f"{proof.runtime_version}: golden vectors pass, "
+        f"p95 {proof.p95_us / 1000:.2f} ms, {proof.peak_kib // 1024} MiB at most"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edge_agent.config import SlotConfig
 from edge_agent.errors import ModelError
 from edge_agent.probe import Limits, run_selftest
 from edge_agent.runtime.backend import find_backend
@@ -50,6 +51,12 @@ class LoadRules:
     device_profile: str
     limits: Limits
     command: Callable[[Path], Sequence[str]]
+
+
+def probe_limits(told: SlotConfig) -> Limits:
+    """Return what a probe of a slot's releases may use."""
+    p95_us = None if told.latency is None else told.latency.us
+    return Limits(memory_bytes=told.memory.bytes, p95_us=p95_us)
 
 
 class Loader:

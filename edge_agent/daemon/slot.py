@@ -18,7 +18,7 @@ from edge_agent.clock import Clock
 from edge_agent.config import AgentConfig, SlotConfig
 from edge_agent.daemon.deployment import Deployment, Updates
 from edge_agent.daemon.feedback import Feedback
-from edge_agent.daemon.loading import Loader, LoadRules
+from edge_agent.daemon.loading import Loader, LoadRules, probe_limits
 from edge_agent.daemon.local import LocalRules, LocalUpdates
 from edge_agent.daemon.proving import Instruments
 from edge_agent.daemon.releases import ReleaseWorker
@@ -33,7 +33,7 @@ from edge_agent.ota.machine import UpdateRecord, build_report
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.trial import TrialLimits
 from edge_agent.ota.updater import Updater
-from edge_agent.probe import Limits, Proof, run_selftest, selftest_command
+from edge_agent.probe import Proof, run_selftest, selftest_command
 from edge_agent.runtime.loop import InferenceLoop
 from edge_agent.runtime.marks import Marks
 from edge_agent.runtime.model import Model, load_bundle
@@ -135,7 +135,7 @@ class ModelSlot:
             self.keeper.finish_window,
             self.marks,
         )
-        self._limits = Limits(memory_bytes=told.memory.bytes)
+        self._limits = probe_limits(told)
         rules = LoadRules(
             told.threads, told.device_profile, self._limits, self._probe_command
         )

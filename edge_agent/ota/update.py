@@ -8,7 +8,7 @@ what has to wait is DEFERRED, and what another release takes the place of SUPERS
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,7 @@ from edge_agent.ota.resolve import (
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.spending import Spending
 from edge_agent.ota.tuf_client import TufClient
-from edge_agent.probe import Limits, SelfTestError, run_selftest
+from edge_agent.probe import Limits, Proof, SelfTestError, run_selftest
 from edge_agent.store import StateLock
 from edge_contract.bundle import Bundle
 from edge_contract.enrolment import Enrolment
@@ -187,8 +187,9 @@ class _Attempt:
             path = self._stage(order, gate)
             gate.check_time()
             journal.advance(UpdateState.SELFTEST)
-            run_selftest(self.settings.selftest_command(path), self.settings.limits)
-            journal.note(tested=True)
+            proof = self._selftest(path, order.rule.policy.trial.max_memory_bytes)
+            figures = {"p95_us": proof.p95_us, "rss_kib": proof.peak_kib}
+            journal.note(tested=True, fields={**journal.record.fields, **figures})
         except DeferredError as error:
             journal.defer(error.code, str(error), error.until_us)
         except EdgeError as error:
@@ -202,6 +203,14 @@ class _Attempt:
             raise UpdateError(
                 f"update: {error}", next_step="check the disk; the device tries again"
             ) from error
+
+    def _selftest(self, path: Path, most_bytes: int | None) -> Proof:
+        limits = self.settings.limits
+        command = list(self.settings.selftest_command(path))
+        if most_bytes is not None and most_bytes < limits.memory_bytes:
+            limits = replace(limits, memory_bytes=most_bytes)
+            command += limits.arguments  # the last one counts
+        return run_selftest(command, limits)
 
     def _begin(self, order: _Order) -> None:
         rule, record = order.rule, self.journal.record

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verbs about releases: prove one, update from the fleet, bring one from a stick."""
 
+import itertools
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from edge_agent.config import AgentConfig, UpdateConfig
+from edge_agent.daemon.loading import probe_limits
 from edge_agent.device import load_builder_keys, load_device
 from edge_agent.errors import ModelError
 from edge_agent.ota.deferral import Terms
@@ -19,15 +23,19 @@ from edge_agent.probe import (
     Limits,
     Proof,
     limit_self,
+    read_bytes,
     run_selftest,
     selftest_command,
 )
 from edge_agent.runtime.hardware import find_device_profile
-from edge_agent.runtime.model import load_bundle, run_golden
+from edge_agent.runtime.model import Model, load_bundle, run_golden
 from edge_contract.bundle import Bundle
 from edge_contract.errors import BundleUnsignedError
 from edge_contract.signing import parse_public_key
 
+_TIMES: Final = 40
+_FEW_TIMES: Final = 5
+_MEASURE_NS: Final = 1_000_000_000
 _RAISE: Final = "raise models.SLOT.memory, or build a smaller model"
 
 
@@ -66,17 +74,35 @@ def selftest(
         with Bundle.open(path) as bundle:
             _check_signature(bundle, trust, enrolled)
             model = load_bundle(bundle, threads=threads, device_profile=device_profile)
+            golden = run_golden(model, bundle)
             return Proof(
                 digest=bundle.digest,
                 variant=model.variant.id,
                 runtime=model.variant.runtime,
                 runtime_version=model.card.runtime_version,
-                golden=run_golden(model, bundle),
+                golden=golden,
+                p95_us=_measure_p95_us(model, bundle),
+                peak_kib=read_bytes("VmHWM") // 1024,
             )
     except MemoryError as error:
         raise ModelMemoryError(
             f"{path.name}: it needs more memory than it may take", next_step=_RAISE
         ) from error
+
+
+def _measure_p95_us(model: Model, bundle: Bundle) -> int:
+    """Return the 95th percentile of some inferences on the golden inputs."""
+    times_ns = []
+    shape = model.manifest.input.shape
+    for one in itertools.cycle(bundle.golden.inputs):
+        frame = one.reshape(shape)
+        started_ns = time.perf_counter_ns()
+        model.backend.infer(frame)
+        times_ns.append(time.perf_counter_ns() - started_ns)
+        is_long = sum(times_ns) > _MEASURE_NS and len(times_ns) >= _FEW_TIMES
+        if is_long or len(times_ns) == _TIMES:
+            break
+    return sorted(times_ns)[math.ceil(0.95 * len(times_ns)) - 1] // 1000
 
 
 def update(config: AgentConfig, slot: str | None, *, is_now: bool) -> UpdateRecord:
@@ -131,7 +157,7 @@ def make_settings(config: AgentConfig, slot: str | None) -> UpdateSettings:
         msg = f"models.{name}: it serves {told.bundle}, and takes no updates"
         raise ModelError(msg, next_step="replace that file, or leave out its bundle")
     hardware = find_device_profile(told.device_profile)
-    limits = Limits(memory_bytes=told.memory.bytes)
+    limits = probe_limits(told)
 
     def command(path: Path) -> list[str]:
         return selftest_command(

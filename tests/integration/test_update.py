@@ -22,7 +22,7 @@ from edge_agent.ota.machine import UpdateState
 from edge_agent.ota.resolve import UpdateRejectedError
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.trusted import ExpiredError
-from edge_agent.probe import SelfTestError
+from edge_agent.probe import Limits, SelfTestError
 from edge_contract.canonical import sha256_hex
 from edge_contract.errors import BundleSignatureError, BundleUnsignedError
 from edge_contract.signing import generate_key
@@ -289,6 +289,34 @@ def test_a_crash_in_the_self_test_is_an_answer(
     world.release(1)
     with pytest.raises(SelfTestError, match=found):
         world.update(selftest_command=lambda _: [sys.executable, "-c", script])
+
+
+def test_the_self_test_tells_latency_and_memory(world: World) -> None:
+    world.release(1)
+    record = world.update()
+    assert record.fields.keys() == {"p95_us", "rss_kib"}
+    p95_us, rss_kib = record.fields["p95_us"], record.fields["rss_kib"]
+    assert isinstance(p95_us, int)
+    assert isinstance(rss_kib, int)
+    assert 0 < p95_us < 1_000_000
+    assert 8 * 1024 < rss_kib < 1024 * 1024
+
+
+def test_a_release_that_is_too_slow_fails_its_self_test(world: World) -> None:
+    world.release(1)
+    with pytest.raises(SelfTestError, match="expected a p95 of 0 us"):
+        world.update(limits=Limits(p95_us=0))
+    assert world.journal.record.reason == "agent.update.selftest"
+
+
+def test_the_policy_may_ask_for_less_memory(world: World) -> None:
+    digest = world.release(1)
+    trial = {"max_memory_bytes": 4096}
+    wanted = rule(TARGET, digest, 1, policy={"trial": trial})
+    world.repository.set_desired(2, wanted)
+    world.repository.publish()
+    with pytest.raises(SelfTestError, match="failed to map|memory"):
+        world.update()
 
 
 def test_plain_http_is_for_loopback_only(world: World) -> None:
