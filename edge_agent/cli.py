@@ -163,7 +163,8 @@ def _add_models(verbs: _Verbs) -> None:
     verbs.group("bundle", "bundles that come without a network")
     text, example = "bring a release from a stick", "/media/stick --config agent.yaml"
     stick = verbs.add("bundle import", _import, text, example=example)
-    stick.add_argument("source", type=Path, help="a bundle, or a folder with one")
+    text = "a bundle, a folder with one, or an export"
+    stick.add_argument("source", type=Path, help=text)
     stick.add_argument("--slot", help=_SLOT)
     _add_trust(stick)
     text = "run a bundle's golden vectors"
@@ -268,7 +269,7 @@ def _import(arguments: Arguments) -> int:
         _configure(arguments), arguments.slot, arguments.source, arguments.trust
     )
     text = f"{record.digest[:12]} waits for the agent, which tries it out"
-    _answer(arguments, record.to_json(), text)
+    _answer(arguments, record.to_json(), text if record.is_ready else record.describe())
     return 0
 
 

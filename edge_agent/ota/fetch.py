@@ -115,6 +115,12 @@ class Freely:
         """Not care."""
 
 
+class ServerAccess(Access, Protocol):
+    """Access to one server, or to a folder in its place."""
+
+    base: str
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be fetched: so many bytes with this digest, in hex."""

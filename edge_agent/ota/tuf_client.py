@@ -10,8 +10,8 @@ from typing import Final
 
 from tuf.api.metadata import TargetFile, Targets
 
-from edge_agent.access import HttpAccess
 from edge_agent.device import MODELS_ROLE, bundle_keys
+from edge_agent.ota.fetch import ServerAccess
 from edge_agent.ota.resolve import MAX_DESIRED_BYTES, UpdateRejectedError
 from edge_agent.ota.trusted import TARGETS, TrustedRepository
 from edge_contract.enrolment import Enrolment
@@ -29,7 +29,7 @@ class TufClient:
     """
 
     def __init__(
-        self, state_dir: Path, enrolment: Enrolment, access: HttpAccess
+        self, state_dir: Path, enrolment: Enrolment, access: ServerAccess
     ) -> None:
         self._fleet = enrolment.fleet
         self._role = f"fleet-{enrolment.fleet}"

@@ -18,7 +18,7 @@ from edge_agent.access import HttpAccess
 from edge_agent.clock import Clock, SystemClock
 from edge_agent.errors import UpdateError, UpdateTrustError
 from edge_agent.ota.deferral import DeferredError, Gate, Terms
-from edge_agent.ota.fetch import Access, Wanted
+from edge_agent.ota.fetch import Access, ServerAccess, Wanted
 from edge_agent.ota.machine import Journal, UpdateRecord, UpdateState
 from edge_agent.ota.obtain import PARTS, Obtainer, discard_parts
 from edge_agent.ota.resolve import (
@@ -77,9 +77,14 @@ class _Order:
 
 
 def run_update(
-    settings: UpdateSettings, enrolment: Enrolment, access: HttpAccess | None = None
+    settings: UpdateSettings, enrolment: Enrolment, access: ServerAccess | None = None
 ) -> UpdateRecord:
     """Do what the server asks for, as far as it goes without the daemon.
+
+    Args:
+        settings: What it needs.
+        enrolment: Whose root is trusted, and where the server is.
+        access: Another way to the same repository; None: to the server.
 
     Returns:
         The journal's record: SELFTEST and ``tested`` where a release waits to be

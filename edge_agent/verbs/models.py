@@ -14,6 +14,7 @@ from edge_agent.daemon.loading import probe_limits
 from edge_agent.device import load_builder_keys, load_device
 from edge_agent.errors import ModelError
 from edge_agent.ota.deferral import Terms
+from edge_agent.ota.folder import FolderAccess, is_repository
 from edge_agent.ota.link import is_metered
 from edge_agent.ota.machine import UpdateRecord
 from edge_agent.ota.schedule import load_zone
@@ -125,16 +126,25 @@ def import_release(
 ) -> UpdateRecord:
     """Bring a release from a stick, up to the point where the daemon takes over.
 
+    A repository that was exported is believed by the same rules as the server; a person
+    is there, so that no window is waited for.
+
     Args:
         config: What the agent was told.
         slot: Which model; None: the first.
-        source: A bundle, or a folder with one.
+        source: A bundle, a folder with one, or an exported repository.
         trust: Public key files; none: those of the slot, else the enrolled builder's.
 
     Raises:
         EdgeError: No bundle, not trusted, failed, or an update is under way.
     """
     settings = make_settings(config, slot)
+    if is_repository(source):
+        if trust:
+            msg = f"{source}: a repository is trusted by the enrolment alone"
+            raise ModelError(msg, next_step="leave --trust out, or name a bundle")
+        settings = replace(settings, is_now=True)
+        return run_update(settings, load_device(config.state_dir), FolderAccess(source))
     _, told = config.pick(slot)
     keys = [f"--trust={one}" for one in trust or told.trust]
     keys = keys or [f"--enrolled={config.state_dir}"]

@@ -315,7 +315,7 @@ def test_the_policy_may_ask_for_less_memory(world: World) -> None:
     wanted = rule(TARGET, digest, 1, policy={"trial": trial})
     world.repository.set_desired(2, wanted)
     world.repository.publish()
-    with pytest.raises(SelfTestError, match="failed to map|memory"):
+    with pytest.raises(SelfTestError, match=r"failed to map|memory"):
         world.update()
 
 

@@ -48,14 +48,18 @@ class World:
         self.repository.publish()
         return digest
 
-    def update(self, **changes: object) -> UpdateRecord:
-        settings = UpdateSettings(
+    @property
+    def settings(self) -> UpdateSettings:
+        return UpdateSettings(
             self.state_dir,
             "main",
             "linux-x86_64",
             lambda path: [*SELFTEST, str(path)],
         )
-        return run_update(replace(settings, **changes), self.enrolment)  # type: ignore[arg-type]
+
+    def update(self, **changes: object) -> UpdateRecord:
+        settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+        return run_update(settings, self.enrolment)
 
     @property
     def slot_dir(self) -> Path:
