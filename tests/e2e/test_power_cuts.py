@@ -3,7 +3,9 @@
 
 Each case kills a step just before or after one operation on the disk, with or without
 losing what was not forced out, once or again and again at the same place. After each,
-the device must have a verified release to serve; with power, the update ends.
+the device must have a verified release to serve; with power, the update ends. Every
+state is there: an update that waits, that runs in the shadow, that another takes the
+place of, that breaks an invariant. Of the longest steps a third of the moments counts.
 """
 
 import shutil
@@ -11,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from edge_agent.ota.deferral import Terms
 from edge_agent.ota.machine import Journal, UpdateState
 from edge_agent.ota.slots import Slots, open_slot
 from edge_agent.ota.update import UpdateSettings, run_update
@@ -22,12 +26,15 @@ from edge_agent.ota.updater import Updater
 from edge_contract.bundle import Bundle
 from edge_contract.canonical import sha256_hex
 from edge_contract.enrolment import Enrolment
+from edge_contract.update_policy import MaintenanceWindow
+from edge_contract.wire import Scalar
 from fleet.registry.stretches import find_delta
 from tests.support import power
 from tests.support.bundles import ModelRecipe, make_bundle
 from tests.support.manual_clock import ManualClock
 from tests.support.tuf_repository import TufRepository, rule
 
+NOON_US = int(datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()) * 1_000_000
 FOR_EVER = 4  # one more than a release may be tried
 EVERY = 4  # which places fail for ever
 SERVER = """
@@ -57,11 +64,22 @@ class Device:
     def journal(self) -> Journal:
         return Journal(self.slot / "update.json")
 
-    def fetch(self) -> None:
+    def fetch(self, terms: Terms | None = None) -> None:
         settings = UpdateSettings(
-            self.state_dir, "main", "default", lambda _: ["cat", str(self.answer)]
+            *(self.state_dir, "main", "default"),
+            lambda _: ["cat", str(self.answer)],
+            terms=terms or Terms(),
+            clock=ManualClock(NOON_US),
         )
         run_update(settings, self.enrolment)
+
+    def wait_for_window(self) -> None:
+        self.fetch(Terms(windows=(MaintenanceWindow((0,), 0, 1),)))
+        assert self.journal.record.state is UpdateState.DEFERRED
+
+    def spend_the_day(self) -> None:
+        self.fetch(Terms(daily_bytes=1000))
+        assert self.journal.record.state is UpdateState.DEFERRED
 
     def updater(self) -> Updater:
         return Updater(
@@ -73,6 +91,11 @@ class Device:
             report=lambda _: None,
         )
 
+    def cast_shadow(self) -> None:
+        updater = self.updater()
+        updater.begin_shadow()
+        updater.note_shadow({"compared": 7, "disagreed": 1})
+
     def try_out(self) -> None:
         self.updater().begin_trial()
 
@@ -80,7 +103,8 @@ class Device:
         self.updater().committed()
 
     def go_back(self) -> None:
-        self.updater().rolled_back("agent.update.trial")
+        figures: dict[str, Scalar] = {"compared": 9, "invariant": "confidence"}
+        self.updater().rolled_back("agent.update.trial", "confidence", figures)
 
     def finish(self) -> None:
         """Do what a device with power does until nothing is left to do."""
@@ -89,16 +113,22 @@ class Device:
             self.fetch()
         updater = self.updater()
         record = updater.record
-        if record.is_ready or record.state is UpdateState.TRIAL:
+        if record.is_ready or record.state in {UpdateState.SHADOW, UpdateState.TRIAL}:
             updater.begin_trial()
             updater.committed()
 
 
 @dataclass(frozen=True)
 class Site:
-    """A server with two releases, and a device that serves the first."""
+    """A server with releases, and a device that serves the first.
+
+    Attributes:
+        device: As it is before the update.
+        pending: The same with another release that is ready to be tried.
+    """
 
     device: Device
+    pending: Device
     old: str
     new: str
     keys: list[bytes]
@@ -141,7 +171,8 @@ def site(
             tags={},
         )
         device = Device(state_dir, enrolment, folder / "answer.json")
-        paths = [folder / f"{counter}.bundle" for counter in (1, 2)]
+        pending = device
+        paths = [folder / f"{counter}.bundle" for counter in (1, 2, 3)]
         digests = []
         for counter, path in enumerate(paths, 1):
             key = repository.builder_key
@@ -152,17 +183,21 @@ def site(
             target = f"models/toy-{counter}.bundle"
             repository.add_bundle(target, path, digest=digest, counter=counter)
             wanted = rule(target, digest, counter)
-            if counter == 2 and request.param == "delta":
-                wanted["deltas"] = [_offer(served, paths, digests[0])]
+            if counter == 3 and request.param == "delta":
+                wanted["deltas"] = [_offer(served, paths[::2], digests[0])]
             repository.set_desired(counter, wanted)
             repository.publish()
             if counter == 1:
                 device.finish()
+            elif counter == 2:
+                pending = _copy(device, folder / "pending")
+                pending.fetch()
+                assert pending.journal.record.is_ready
         with Bundle.open(paths[0]) as bundle:
             public = repository.signers["models"].public_key.keyval["public"]
             keys = [bytes.fromhex(public)]
             bundle.verify_signature(keys)
-        yield Site(device, digests[0], digests[1], keys)
+        yield Site(device, pending, digests[0], digests[2], keys)
         server.communicate("")
 
 
@@ -176,11 +211,19 @@ def _offer(served: Path, paths: list[Path], source: str) -> dict[str, object]:
     return {"source": source, "path": f"deltas/{name}", **found}
 
 
-STEPS: dict[str, tuple[tuple[str, ...], str]] = {
-    "fetch": ((), "fetch"),
-    "begin trial": (("fetch",), "try_out"),
-    "commit": (("fetch", "try_out"), "commit"),
-    "roll back": (("fetch", "try_out"), "go_back"),
+# What is done before, what power fails in, and of how many moments one is taken.
+STEPS: dict[str, tuple[tuple[str, ...], str, int]] = {
+    "fetch": ((), "fetch", 1),
+    "defer": ((), "wait_for_window", 1),
+    "defer half-way": ((), "spend_the_day", 3),
+    "go on": (("spend_the_day",), "fetch", 3),
+    "supersede": ((), "fetch", 3),
+    "shadow": (("fetch",), "cast_shadow", 1),
+    "shadow to trial": (("fetch", "cast_shadow"), "try_out", 1),
+    "breach in the shadow": (("fetch", "cast_shadow"), "go_back", 1),
+    "begin trial": (("fetch",), "try_out", 1),
+    "commit": (("fetch", "try_out"), "commit", 1),
+    "breach on trial": (("fetch", "try_out"), "go_back", 1),
 }
 
 
@@ -193,32 +236,34 @@ STEPS: dict[str, tuple[tuple[str, ...], str]] = {
 def test_power_fails_at_every_operation(
     site: Site, step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, name = STEPS[step]
-    base = _copy(site.device, tmp_path / "base")
+    before, name, stride = STEPS[step]
+    start = site.pending if step == "supersede" else site.device
+    base = _copy(start, tmp_path / "base")
     for one in before:
         getattr(base, one)()
     whole = _copy(base, tmp_path / "whole")
     moments = power.run(whole.state_dir, getattr(whole, name))
     assert moments > 4
     cases = 0
-    for die_at in range(moments):
+    for die_at in range(0, moments, stride):
         for lose in (False, True):
             device = _copy(base, tmp_path / "device")
             work: Callable[[], None] = getattr(device, name)
             root = device.state_dir
             assert power.run(root, work, die_at=die_at, lose=lose) == 0
             site.check_serves(device)
-            twin = _copy(device, tmp_path / "twin")
+            is_for_ever = lose and die_at % (EVERY * stride) == 0
+            twin = _copy(device, tmp_path / "twin") if is_for_ever else device
             _restart(site, device, step)
             cases += 1
-            if lose and die_at % EVERY == 0:
+            if is_for_ever:
                 for _ in range(FOR_EVER - 1):
                     root = twin.state_dir
                     power.run(root, twin.finish, die_at=die_at, lose=True)
                     site.check_serves(twin)
                 _restart(site, twin, step)
                 cases += 1
-    assert cases >= 15
+    assert cases >= 10
     with capsys.disabled():
         sys.stdout.write(f" {step}: {cases} power cuts ")
 
@@ -233,7 +278,7 @@ def _restart(site: Site, device: Device, step: str) -> None:
     if record.state is UpdateState.COMMITTED:
         assert active == site.new
     else:
-        assert step == "roll back" or record.reason == "agent.update.boot-loop"
+        assert "breach" in step or record.reason == "agent.update.boot-loop"
         assert active == site.old
         assert record.reason
 

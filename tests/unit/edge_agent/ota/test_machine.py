@@ -315,6 +315,7 @@ def test_a_flood_of_hints_comes_to_a_look_a_minute(tmp_path: Path) -> None:
     told.updater.hint(0)
     told.updater.poll()
     assert told.updater.is_checking
+    told.updater.close()
 
 
 def deferred(state_dir: Path, until_us: int | None) -> Journal:
