@@ -34,6 +34,7 @@ from edge_agent.ota.trial import (
 )
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.session import Session
+from edge_agent.runtime.shadow import ShadowTally
 from edge_contract.errors import EdgeError
 from edge_contract.update_policy import ShadowPolicy, UpdatePolicy
 from edge_contract.wire import Scalar
@@ -174,10 +175,10 @@ class Deployment:
         return None if self._shadow is None else self._shadow.model.digest
 
     @property
-    def evidence(self) -> Evidence | None:
-        """What was seen of a release in shadow or trial; None: there is none."""
-        watch = self._trial or self._shadow
-        return None if watch is None else watch.look()
+    def shadow_tally(self) -> ShadowTally | None:
+        """What a release in the shadow made of frames since this start."""
+        shadow = self._shadow
+        return None if shadow is None else shadow.comparison.tally
 
     def start(self, path: Path, digest: str, *, is_last_hope: bool = False) -> None:
         """Serve a committed release.

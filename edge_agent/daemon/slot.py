@@ -119,7 +119,6 @@ class ModelSlot:
         stack.callback(self._close_sink)
         self._source = open_source(told, config.statistics.window.us, house.clock)
         self.shadow = self._make_shadow()
-        self.keeper.comparison.tally = self._compare
         self.feedback = self._make_feedback(stack)
         self.sampler, self.marks = Sampler(), Marks(self._folder)
         self.session = Session(self.keeper, house.clock, self._watchers())
@@ -147,6 +146,7 @@ class ModelSlot:
             self.deployment = self._make_deployment(self._updater)
         else:
             self.deployment = self._make_deployment(local)
+        self.keeper.comparison.tally = self._compare
         self.failed: BaseException | None = None
         self.is_ended = False
         self.releases = ReleaseWorker(
@@ -327,8 +327,13 @@ class ModelSlot:
         return found
 
     def _compare(self) -> evidence.Shadow | None:
-        """Return what the shadow made of all inputs so far, for the windows."""
-        tally = None if self.shadow is None else self.shadow.tally
+        """Return what the shadow made of all inputs so far, for the windows.
+
+        A release of the fleet's comes before a shadow of the device's own.
+        """
+        tally = self.deployment.shadow_tally
+        if tally is None and self.shadow is not None:
+            tally = self.shadow.tally
         if tally is None or not tally.digest:
             return None
         release = bytes.fromhex(tally.digest)[:8]
