@@ -52,6 +52,13 @@ _SHADOW: Final = (
     ),
     _Metric("latency_us", "shadow_latency_seconds", "gauge", "Of one inference.", 1e-6),
 )
+_QUARANTINE: Final = (
+    _Metric("on", "quarantined", "gauge", "Whether a slot's results are marked."),
+)
+_FEEDBACK: Final = (
+    _Metric("labels", "labels_total", "counter", "Labels taken."),
+    _Metric("errors", "label_errors_total", "counter", "Of these, against the model."),
+)
 
 
 def format_metrics(status: Mapping[str, Any]) -> str:
@@ -76,6 +83,12 @@ def format_metrics(status: Mapping[str, Any]) -> str:
     lines += _faults(slots)
     shadows = {name: one["shadow"] for name, one in slots.items() if one.get("shadow")}
     lines += _section(_SHADOW, shadows)
+    found = {
+        name: one["feedback"] for name, one in slots.items() if one.get("feedback")
+    }
+    lines += _section(_FEEDBACK, found)
+    held = {name: {"on": 1} for name, one in slots.items() if one.get("quarantine")}
+    lines += _section(_QUARANTINE, held)
     return "\n".join(lines) + "\n"
 
 

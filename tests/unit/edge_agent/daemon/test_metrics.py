@@ -131,3 +131,17 @@ def test_a_sensor_at_fault_is_a_line_of_its_own() -> None:
     expected = 'edge_agent_sensor_fault{slot="main",feature="ax",rule="stuck"} 1'
     assert text.splitlines()[-1] == expected
     assert "sensor_fault" not in format_metrics(status(main=slot("ab" * 32)))
+
+
+def test_labels_and_a_quarantine_are_shown() -> None:
+    told = {"labels": 7, "errors": 2, "remembered": 40}
+
+    text = format_metrics(
+        status(main=slot("ab" * 32, feedback=told, quarantine="ax is stuck"))
+    )
+
+    lines = text.splitlines()
+    assert 'edge_agent_labels_total{slot="main"} 7' in lines
+    assert 'edge_agent_label_errors_total{slot="main"} 2' in lines
+    assert 'edge_agent_quarantined{slot="main"} 1' in lines
+    assert "quarantined" not in format_metrics(status(main=slot("ab" * 32)))
