@@ -14,6 +14,7 @@ from fleet.alerts.symptom import HOLD_SECONDS, Symptom
 
 Row = Mapping[str, Any]
 ANY: Final = "*"
+MOST_AT_ONCE: Final = 500  # in one transaction: a storm must not keep ingest waiting
 _SECOND_US: Final = 1_000_000
 _WORDS: Final = ("level", "title", "next_step", "link", "device")
 
@@ -73,7 +74,9 @@ def plan(
             made.close.append(row["id"])
         if row["id"] not in made.close and _wants_telling(made, row, mutes):
             made.tell.append(row["id"])
-    made.begin = [one for key, one in found.items() if key not in known and one.begins]
+    fresh = [one for key, one in found.items() if key not in known and one.begins]
+    made.begin = sorted(fresh, key=lambda one: one.level != "serious")[:MOST_AT_ONCE]
+    made.tell, made.close = made.tell[:MOST_AT_ONCE], made.close[:MOST_AT_ONCE]
     return made
 
 

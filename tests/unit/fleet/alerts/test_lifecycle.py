@@ -2,6 +2,7 @@
 """When alerts open, are told and close, without a database."""
 
 import doctest
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from fleet.alerts import conditions, delivery
 from fleet.alerts.channels import webhook
-from fleet.alerts.lifecycle import plan
+from fleet.alerts.lifecycle import MOST_AT_ONCE, plan
 from fleet.alerts.symptom import Symptom
 
 SECOND = 1_000_000
@@ -107,6 +108,18 @@ def test_who_has_seen_an_alert_is_not_told_of_it() -> None:
     alert = row(SILENT, opened_us=0, acked_us=0)
 
     assert not plan([SILENT], [alert], [], SECOND, CLEAR)
+
+
+def test_a_storm_is_taken_in_parts_the_serious_first() -> None:
+    many = [replace(SILENT, subject=f"d{number}") for number in range(600)]
+    hot = [replace(HOT, subject=f"d{number}") for number in range(100)]
+    rows = [row(one, id=place, opened_us=0) for place, one in enumerate(many)]
+
+    begun = plan(many + hot, [], [], 0, CLEAR).begin
+
+    assert len(begun) == MOST_AT_ONCE
+    assert begun[:100] == hot
+    assert len(plan(many, rows, [], 0, CLEAR).tell) == MOST_AT_ONCE
 
 
 def test_the_words_follow_the_symptom() -> None:
