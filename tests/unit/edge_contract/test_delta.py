@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import bz2
+import lzma
 from io import BytesIO
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +91,17 @@ def test_damaged_deltas_raise_only_our_error(data: st.DataObject) -> None:
             apply(damaged)
         except DeltaError:
             continue
+
+
+def test_the_difference_of_floats_is_predicted_from_the_place_in_a_number() -> None:
+    random = np.random.default_rng(3)
+    before = random.normal(size=5000).astype("<f4")
+    after = before * random.normal(1, 0.03, 5000).astype("<f4")
+    source, target = before.tobytes(), after.tobytes()
+    difference = (np.frombuffer(target, "u1") - np.frombuffer(source, "u1")).tobytes()
+    delta = Delta((Stretch(len(target), 0, 0),), difference, b"")
+
+    encoded = encode_delta(delta, "xz")
+
+    assert len(encoded) < 0.95 * len(lzma.compress(difference, preset=9))
+    assert apply(encoded, source, len(target)) == target
