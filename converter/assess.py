@@ -88,7 +88,8 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
         ConvertError: No choice holds; see ``decide``.
     """
     start = time.monotonic()
-    quantizers = _open_quantizers(request, inputs)
+    earlier = None if request.like is None else Earlier.read(request.like)
+    quantizers = _open_quantizers(inputs, earlier)
     first = quantizers[0]
     yardstick = Yardstick(
         first.make(first.recipes()[0]),
@@ -108,7 +109,7 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
     measured = _measured(request, inputs, outcomes, yardstick, probe, progress)
     progress("choosing, and checking golden vectors on every kernel set")
     goldens = Goldens(
-        vectors.pick_inputs(inputs.validation.frames, yardstick.outputs),
+        _golden_inputs(inputs, earlier, yardstick.outputs),
         compares_winners=bool(inputs.meaning.classes),
     )
     decision = decide(
@@ -138,12 +139,21 @@ def assess(request: BuildRequest, inputs: Inputs, progress: Progress) -> Assessm
     )
 
 
-def _open_quantizers(request: BuildRequest, inputs: Inputs) -> list[Quantizer]:
+def _open_quantizers(inputs: Inputs, earlier: Earlier | None) -> list[Quantizer]:
     found = [open_quantizer(one) for one in inputs.models]
-    if request.like is None:
+    if earlier is None:
         return found
-    earlier = Earlier.read(request.like)
     return [LikeQuantizer(one, earlier) for one in found]
+
+
+def _golden_inputs(
+    inputs: Inputs, earlier: Earlier | None, outputs: Float32
+) -> Float32:
+    frames = inputs.validation.frames
+    kept = None if earlier is None else earlier.golden_inputs
+    if kept is not None and kept.shape[1:] == tuple(inputs.model.input.shape[1:]):
+        return kept
+    return vectors.pick_inputs(frames, outputs)
 
 
 def _searched(

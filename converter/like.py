@@ -2,8 +2,9 @@
 """Building like an earlier bundle: the same recipes, on the same grids.
 
 Owns what ``--like`` means: only the recipes of that bundle's variants are tried, and a
-LiteRT candidate takes over its variant's scales and zero points. So a model that was
-trained on a little differs little in bytes, and its update is small. Every gate of a
+LiteRT candidate takes over its variant's scales and zero points; golden vectors are
+computed on the inputs of the earlier ones. So a model that was trained on a little
+differs little in bytes, and its update is small. Every gate of a
 build holds as ever. Float variants and those of ONNX Runtime have no grid to keep.
 """
 
@@ -15,7 +16,7 @@ from typing import Any, Final
 from converter.candidate import Candidate, Quantizer, Recipe
 from converter.errors import ConvertUsageError
 from converter.model import FloatModel
-from converter.tensors import Frames
+from converter.tensors import Float32, Frames
 from edge_contract.bundle import Bundle
 
 _FLOAT: Final = ("float32", "float16")
@@ -28,10 +29,12 @@ class Earlier:
     Attributes:
         recipes: Of its variants.
         contents: Recipe id to the variant's file.
+        golden_inputs: float32 [n, ...]: what its golden vectors were computed on.
     """
 
     recipes: tuple[Recipe, ...]
     contents: Mapping[str, bytes]
+    golden_inputs: Float32
 
     @classmethod
     def read(cls, path: Path) -> "Earlier":
@@ -45,6 +48,7 @@ class Earlier:
             bundle.check_files()
             manifest = bundle.manifest
             contents = {one.id: bundle.read(one.file) for one in manifest.variants}
+            golden = bundle.golden.inputs
         try:
             documents: Mapping[str, Any] = manifest.lineage["recipes"]
             recipes = {name: _recipe(one) for name, one in documents.items()}
@@ -55,7 +59,7 @@ class Earlier:
                 f" {type(error).__name__}: {error}",
                 next_step="name a bundle that edge-convert built",
             ) from error
-        return cls(tuple(dict.fromkeys(recipes.values())), files)
+        return cls(tuple(dict.fromkeys(recipes.values())), files, golden)
 
 
 class LikeQuantizer:

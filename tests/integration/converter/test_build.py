@@ -309,6 +309,7 @@ def test_a_build_like_an_earlier_one_keeps_its_recipes_and_grids(
         assert after.manifest.lineage["recipes"] == before.manifest.lineage["recipes"]
         assert after.manifest.lineage["arguments"]["like"] == before.digest
         assert after.manifest.selected == before.manifest.selected
+        assert np.array_equal(after.golden.inputs, before.golden.inputs)
         assert [one.bytes for one in after.manifest.variants] == [
             one.bytes for one in before.manifest.variants
         ]

@@ -127,7 +127,7 @@ def test_only_the_earlier_recipes_are_tried(
 ) -> None:
     recipe = RECIPES[0]
     onnx = Recipe("onnxruntime", "dynamic")
-    earlier = Earlier((recipe, onnx), {recipe.id: old.make(recipe).content})
+    earlier = Earlier((recipe, onnx), {recipe.id: old.make(recipe).content}, VALUES)
     like = LikeQuantizer(new, earlier)
 
     assert like.recipes() == (Recipe("litert", "float32"), recipe)
