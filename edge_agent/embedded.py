@@ -3,7 +3,8 @@
 
 Owns the thread that the agent runs on, and how a program waits for it. What is served,
 counted, sent and updated is ``daemon``'s matter, told by the same configuration: a slot
-without a source is asked by the program alone. Signals stay the program's.
+without a source is asked by the program alone. Signals stay the program's, and so does
+where log records go.
 
 Example:
     >>> from edge_agent.embedded import open_agent  # doctest: +SKIP
@@ -24,6 +25,7 @@ from edge_agent.daemon.agent import Agent, Program
 from edge_agent.daemon.notify import Notifier
 from edge_agent.errors import ModelError
 from edge_agent.flow import Float32, ModelCard, Result
+from edge_agent.logs import set_level
 from edge_agent.verbs.configuration import read_layers
 
 READY_SECONDS: Final = 60.0
@@ -43,13 +45,15 @@ class EmbeddedAgent:
 
     def __init__(self, config: Path, flags: tuple[str, ...] = ()) -> None:
         path = config.resolve()
+        layers = read_layers(path, flags)
+        set_level(layers.resolve().config.log.level)
         self._stack = ExitStack()
         self._error: BaseException | None = None
         self._is_ended = False
         self._ready = threading.Event()
         with ExitStack() as stack:
             self._agent = Agent(
-                read_layers(path, flags),
+                layers,
                 Program(path, flags),
                 SystemClock(),
                 _Gate(self._ready),

@@ -47,3 +47,12 @@ def set_up_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def set_level(level: str) -> None:
+    """Log of this package what is of ``level`` and above; others' records as before.
+
+    Args:
+        level: As in ``set_up_logging``.
+    """
+    logging.getLogger("edge_agent").setLevel(level.upper())

@@ -36,7 +36,7 @@ from edge_agent.daemon.wanted import Refused, load_wanted
 from edge_agent.daemon.wiring import open_service
 from edge_agent.device import load_device
 from edge_agent.errors import AgentError, NotEnrolledError
-from edge_agent.logs import set_up_logging
+from edge_agent.logs import set_level
 from edge_agent.store import StateLock
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
 from edge_agent.telemetry.publisher import URGENT_LANE
@@ -257,7 +257,7 @@ class Agent:
         """Take over what works while the agent runs."""
         config = layers.resolve().config
         self._layers = layers
-        set_up_logging(config.log.level)
+        set_level(config.log.level)
         for slot in self.slots.values():
             slot.pace(config)
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent inside a program of another: a call infers, and everything is counted."""
 
+import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ CALLERS, CALLS = 3, 200
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> AgentHome:
+def home(tmp_path: Path) -> Iterator[AgentHome]:
     home = AgentHome(tmp_path)
     private, public = generate_key()
     (tmp_path / "builder.pub").write_bytes(public)
@@ -28,7 +30,8 @@ def home(tmp_path: Path) -> AgentHome:
         "state_dir: state\nmodels:\n"
         "  main: {bundle: a.bundle, trust: [builder.pub], source: null}\n"
     )
-    return home
+    yield home
+    logging.getLogger("edge_agent").setLevel(logging.NOTSET)
 
 
 def test_a_program_infers_and_the_agent_counts(home: AgentHome) -> None:
@@ -61,6 +64,14 @@ def test_a_program_infers_and_the_agent_counts(home: AgentHome) -> None:
     assert books.produced == books.accounted == CALLERS * CALLS + 1
     assert books.closed + books.open == books.produced
     assert home.read_status()["serving"] == {"main": card.digest}
+
+
+def test_logging_stays_the_programs(home: AgentHome) -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    with open_agent(home.config, "log.level=error"):
+        assert (list(root.handlers), root.level) == before
+        assert logging.getLogger("edge_agent").level == logging.ERROR
 
 
 def test_what_stops_a_start_is_raised(home: AgentHome) -> None:

@@ -144,11 +144,10 @@ def test_slots_are_unloaded_and_loaded_while_others_serve(agent: Agent) -> None:
 
 @pytest.mark.slow
 def test_what_a_fleet_wants_works_at_once_where_it_can(
-    agent: Agent, monkeypatch: pytest.MonkeyPatch
+    agent: Agent, request: pytest.FixtureRequest
 ) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", list(root.handlers))
-    monkeypatch.setattr(root, "level", root.level)
+    logger = logging.getLogger("edge_agent")
+    request.addfinalizer(lambda: logger.setLevel(logging.NOTSET))
     wanted: dict[str, Scalar] = {
         "log.level": "error",
         "update.trial_inferences": 7,
@@ -160,4 +159,4 @@ def test_what_a_fleet_wants_works_at_once_where_it_can(
 
     assert [key for key, _ in refused] == ["models.serves.trust"]
     assert agent.slots["serves"].deployment.limits.inferences == 7
-    assert root.level == logging.ERROR
+    assert logger.level == logging.ERROR
