@@ -35,12 +35,16 @@ from examples.watch.data import (
     select,
     take_part,
 )
-from fleet.drift.decide import current_shifts, find_drift, name_fault
+from fleet.drift.decide import (
+    current_shifts,
+    find_drift,
+    name_fault,
+)
 from fleet.drift.device import DeviceState, observe
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.yardstick import Yardstick
 
-ORDERS = tuple(range(500, 503))
+ORDERS = tuple(range(510, 513))
 HISTORY = 100  # windows of 64 rows before the fault
 _GRAVITY, _TURN = np.float32(1.0), np.float32(2.0)  # where a sensor saturates
 
@@ -83,11 +87,14 @@ class Watches:
     Attributes:
         flagged: Wearer -> windows from the change to the verdict.
         named: Wearer -> name of the fault, and windows until it was known.
+        flagged_units: Wearer -> its units at the verdict.
+        states: What the rule remembers of each wearer.
     """
 
     yardstick: Yardstick
     flagged: dict[int, int] = field(default_factory=dict)
     named: dict[int, tuple[str, int]] = field(default_factory=dict)
+    flagged_units: dict[int, int] = field(default_factory=dict)
     states: dict[int, DeviceState] = field(default_factory=dict)
     parameters: DriftParameters = field(default_factory=DriftParameters)
 
@@ -101,7 +108,9 @@ class Watches:
     def judge(self, tick: int) -> None:
         """Decide as the server does after each tick."""
         for wearer in set(self.flagged) - set(self.named):
-            later = name_fault(self.states[wearer], self.yardstick, 1)
+            state = self.states[wearer]
+            ago = state.units - self.flagged_units[wearer]
+            later = name_fault(state, self.yardstick, 1, ago)
             if later is not None and later.fault is not None:
                 self.named[wearer] = (later.fault.name, tick)
         pool = {
@@ -111,6 +120,7 @@ class Watches:
         }
         for name, finding in find_drift(pool, self.parameters).items():
             self.flagged[int(name)] = tick
+            self.flagged_units[int(name)] = self.states[int(name)].units
             if finding.fault is not None:
                 self.named[int(name)] = (finding.fault.name, tick)
 

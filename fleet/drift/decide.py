@@ -5,14 +5,19 @@ Owns the decision: e-BH over devices x features, then materiality (a shift too s
 matter is no verdict, however certain), and the way back. Pure; words are in ``words``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_contract.binning import Float64
 from fleet.drift.cusum import PARTS
-from fleet.drift.device import LEAST_USUAL_UNITS, DeviceState, usual_repeats
+from fleet.drift.device import (
+    LEAST_USUAL_UNITS,
+    DeviceState,
+    Unit,
+    usual_repeats,
+)
 from fleet.drift.ebh import rejection_threshold
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.sensor import SensorFault, find_changed_triad, find_repeats
@@ -59,7 +64,8 @@ class Finding:
     fault: SensorFault | None = None
 
 
-_RUNNING = 2
+_NAMING_UNITS = 4
+_RUNNING, _PAIR = 2, 2
 # A feature that stopped moving has no spread at all; its logarithm must stay finite.
 _LEAST_SPREAD = 1e-3
 
@@ -85,8 +91,8 @@ def find_drift(
     for device, (state, yardstick) in pool.items():
         moved = _moved_features(state, yardstick, parameters, threshold)
         fault = _counted_fault(state, yardstick)
-        if moved and fault is None:
-            fault = _changed_triad(state, yardstick)
+        if fault is None:
+            fault = _changed_triad(state, yardstick, is_moved=bool(moved))
         if moved or fault is not None:
             moved = moved if fault is None else _fault_features(state, fault)
             findings[device] = Finding(
@@ -100,13 +106,22 @@ def find_drift(
 
 
 def name_fault(
-    state: DeviceState, yardstick: Yardstick, streams: int
+    state: DeviceState, yardstick: Yardstick, streams: int, units_ago: int
 ) -> Finding | None:
     """Return what a device under a verdict turns out to be, None while it has no name.
 
-    A triad is often known only some units after the verdict.
+    A triad is often known only a unit after the verdict, and no more when what is usual
+    becomes what is new.
+
+    Args:
+        state: The device's memory.
+        yardstick: The profile.
+        streams: Those of the verdict.
+        units_ago: Units since the verdict.
     """
-    fault = _counted_fault(state, yardstick) or _changed_triad(state, yardstick)
+    fault = _counted_fault(state, yardstick)
+    if fault is None and units_ago <= _NAMING_UNITS:
+        fault = _changed_triad(state, yardstick, is_moved=True)
     if fault is None:
         return None
     moved = _fault_features(state, fault)
@@ -142,26 +157,35 @@ def _counted_fault(state: DeviceState, yardstick: Yardstick) -> SensorFault | No
     return newest if before is not None else None
 
 
-def _changed_triad(state: DeviceState, yardstick: Yardstick) -> SensorFault | None:
+def _changed_triad(
+    state: DeviceState, yardstick: Yardstick, *, is_moved: bool
+) -> SensorFault | None:
     """Return the fault that a triad's moments show, against the device's own history.
 
-    The newest unit lies behind the change for certain, the one before perhaps.
+    Of a device that has moved, the newest unit lies behind the change for certain, the
+    one before perhaps. Of any other, two pairs of units running must show the same.
     """
     usual = state.usual
     if usual.units < LEAST_USUAL_UNITS:
         return None
     before = yardstick.moments(usual.means, usual.spreads)
-    for units in (state.recent[-1:], state.recent[-2:]):
+
+    def judge(units: Sequence[Unit]) -> SensorFault | None:
         now = yardstick.moments(
             np.mean([one.means for one in units], axis=0),
             np.mean([one.spreads for one in units], axis=0),
         )
-        found = find_changed_triad(
+        return find_changed_triad(
             before, now, yardstick.profile.triads, yardstick.names
         )
-        if found is not None:
-            return found
-    return None
+
+    if is_moved:
+        return judge(state.recent[-1:]) or judge(state.recent[-2:])
+    if len(state.recent) < 2 * _PAIR:
+        return None
+    first, last = judge(state.recent[-2 * _PAIR : -_PAIR]), judge(state.recent[-_PAIR:])
+    same = first is not None and last is not None and first.name == last.name
+    return judge(state.recent[-2 * _PAIR :]) if same else None
 
 
 def is_back(

@@ -19,7 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from edge_contract.errors import EdgeError
 from edge_contract.window import WindowStatistics, check_statistics
 from fleet.drift.cusum import Cusum
-from fleet.drift.decide import Finding, find_drift, is_back, name_fault
+from fleet.drift.decide import (
+    Finding,
+    find_drift,
+    is_back,
+    name_fault,
+)
 from fleet.drift.device import DeviceState, observe
 from fleet.drift.fleetwide.engine import FleetwideEngine
 from fleet.drift.parameters import DriftParameters
@@ -292,9 +297,11 @@ class DriftEngine:
         stream: tuple[DeviceState, Yardstick],
     ) -> bool:
         """Replace a device's verdict by that on its sensor, once it has a name."""
+        evidence = verdict["evidence"]
+        since = stream[0].units - int(evidence["units_at_decision"])
         if verdict["kind"] != "device":
             return False
-        finding = name_fault(*stream, verdict["evidence"]["streams"])
+        finding = name_fault(*stream, evidence["streams"], since)
         if finding is None:
             return False
         self._close_all(connection, verdict["device"], "it is a broken sensor")

@@ -15,7 +15,13 @@ from bench.drift_watch import read_profile
 from bench.harness import side_environment
 from bench.harness.concept_streams import AFTER, BEFORE, Errors, run_stream
 from bench.harness.fleet_simulation import Effect, Fleet, Plan, Silence
-from examples.watch.data import LIVE_SUBJECTS, load_recordings, select, take_part
+from examples.watch.data import (
+    LIVE_SUBJECTS,
+    SPARE_SUBJECTS,
+    load_recordings,
+    select,
+    take_part,
+)
 from fleet.drift.yardstick import Yardstick
 
 PLAN = Plan(seed=3, devices=40, features=4, has_season=False)
@@ -94,7 +100,7 @@ def test_counting_costs_something_and_a_window_fits_its_promise() -> None:
 
 def test_a_dead_gyroscope_is_named_on_the_wrist_that_has_it() -> None:
     recordings = load_recordings()
-    live = select(recordings, LIVE_SUBJECTS, "right")
+    live = select(recordings, (*SPARE_SUBJECTS, *LIVE_SUBJECTS), "right")
     yardstick = Yardstick.read(read_profile(take_part(live, "calibrate")))
 
     watches = drift_faults.run_fault(
