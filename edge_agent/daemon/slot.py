@@ -121,7 +121,7 @@ class ModelSlot:
         self.shadow = self._make_shadow()
         self.feedback = self._make_feedback(stack)
         self.sampler, self.marks = Sampler(), Marks(self._folder)
-        self.session = Session(self.keeper, house.clock, self._watchers())
+        self.session = Session(self.keeper, house.clock, self._watchers(), self.marks)
         self.requests = SlotRequests(
             *(name, self._folder, self.session, self.sampler, self.marks),
             feedback=self.feedback,

@@ -20,6 +20,7 @@ import numpy as np
 from edge_agent.clock import Clock
 from edge_agent.errors import BackendError, ModelError
 from edge_agent.flow import Float32, Grid, ModelCard, Observer, Result, Watcher
+from edge_agent.runtime.marks import Marks
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.pipeline import Task
 from edge_agent.runtime.turns import Turns
@@ -68,16 +69,22 @@ class Session:
         observer: Gets every inference.
         clock: The event time of frames that come without one.
         watchers: Look on; called on the thread that inferred, outside the lock.
+        marks: Marks results of frames that come by themselves; None: none gets any.
     """
 
     def __init__(
-        self, observer: Observer, clock: Clock, watchers: Sequence[Watcher] = ()
+        self,
+        observer: Observer,
+        clock: Clock,
+        watchers: Sequence[Watcher] = (),
+        marks: Marks | None = None,
     ) -> None:
         self._observer = observer
         self._clock = clock
         self._wall_us = clock.wall_us
         self._watchers = tuple(watchers)
         self._watching = threading.Lock()  # of who may change the watchers
+        self._marks = marks
         self._turns = Turns()
         self._served = threading.Event()
         self._offer: _Offer | None = None
@@ -176,6 +183,8 @@ class Session:
             )
             self.raw_bytes += rows.nbytes
         result = Result(request_id, now_us, model.digest, output, error_text)
+        if self._marks is not None:
+            self._marks.mark(frame, result, result)
         for one in self._watchers:
             one.saw(frame, result)
         return result

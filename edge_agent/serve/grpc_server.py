@@ -271,6 +271,7 @@ def write_reply(name: str, request: InferRequest, inferred: Inferred) -> dict[st
         "model_name": name,
         "model_version": find_version(card),
         "id": request.id,
+        "parameters": {mark: {"bool_param": True} for mark in inferred.marks},
         "outputs": [tensor],
         "raw_output_contents": [raw],
     }

@@ -105,13 +105,15 @@ class Inference:
             card = find_card(self.repository, name)
             start = self._clock_ns()
             results = [
-                slot.infer(request.frames[row : row + 1], request.id)
+                slot.infer(request.frames[row : row + 1], _answer_id(request, row))
                 for row in range(len(request.frames))
             ]
             spent = self._clock_ns() - start
             if {one.digest for one in results} == {card.digest}:
                 self._learn(name, card.digest, spent / len(results))
-                return Inferred(card, _stack(name, request, results), spent)
+                marks = sorted({mark for one in results for mark in one.marks})
+                outputs = _stack(name, request, results)
+                return Inferred(card, outputs, spent, tuple(marks))
         msg = f"model {name}: it was replaced during the request"
         raise UnreadyError(msg, next_step="send it again")
 
@@ -120,6 +122,12 @@ class Inference:
         known, old_ns = self._row_ns.get(name, ("", 0.0))
         kept_ns = old_ns * _DECAY if known == digest else 0.0
         self._row_ns[name] = (digest, max(row_ns, kept_ns))
+
+
+def _answer_id(request: InferRequest, row: int) -> str:
+    """Return what one frame's answer is called: labels may come for it."""
+    is_one_of_many = request.id and len(request.frames) > 1
+    return f"{request.id}:{row}" if is_one_of_many else request.id
 
 
 def _stack(name: str, request: InferRequest, results: list[Result]) -> Float32:

@@ -28,11 +28,13 @@ class Inferred:
         card: The model that answered all of it.
         outputs: float32 [n, K], flattened.
         infer_ns: What the model took.
+        marks: On any of the answers; see ``flow.Result``.
     """
 
     card: ModelCard
     outputs: Float32
     infer_ns: int
+    marks: tuple[str, ...] = ()
 
 
 def format_reply(
@@ -53,6 +55,8 @@ def format_reply(
     }
     if request.id:
         document["id"] = request.id
+    if inferred.marks:
+        document["parameters"] = dict.fromkeys(inferred.marks, True)
     text = _encode(document).encode()
     return (text, None) if binary is None else (text + binary, len(text))
 

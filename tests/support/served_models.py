@@ -27,6 +27,8 @@ class TwinSlot:
         self._pause_seconds = pause_seconds
         self.model: Model | None = model
         self.fails = False
+        self.marks: tuple[str, ...] = ()
+        self.asked: list[str] = []
 
     @property
     def card(self) -> ModelCard | None:
@@ -61,7 +63,8 @@ class TwinSlot:
                 output, error = None, str(caught)
         if self.fails or (output is not None and not np.isfinite(output).all()):
             output, error = None, "the output is not finite"
-        return Result(request_id, 0, model.digest, output, error)
+        self.asked.append(request_id)
+        return Result(request_id, 0, model.digest, output, error, marks=self.marks)
 
     def load(self) -> None:
         self.model = self._loaded
