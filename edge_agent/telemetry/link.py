@@ -17,7 +17,7 @@ from random import Random, SystemRandom
 from typing import Final
 
 from edge_agent.clock import Clock
-from edge_agent.errors import AgentError, LinkError
+from edge_agent.errors import AgentError, LinkError, OutboxError
 from edge_agent.telemetry.inbox import Inbox
 from edge_agent.telemetry.mqtt import (
     BrokerAccess,
@@ -123,6 +123,7 @@ class Link:
         self._transport: Transport | None = None
         self._ready = False
         self._lost = False
+        self._owes_birth = False
         self._failures = 0
         self._heartbeat_due_us = 0
         self._running: set[str] = set()
@@ -190,7 +191,7 @@ class Link:
         self._failures = 0
         self._publisher.restart()
         self._tickets.clear()
-        self._outbox.replace_unsent(URGENT_LANE, "birth", self._birth)
+        self._owes_birth = True
         self._heartbeat_due_us = 0
         self._ready = True
         _LOG.info("connected to the broker; %d messages held", self._outbox.pending)
@@ -266,6 +267,8 @@ class Link:
         now_us = self._clock.monotonic_us()
         if self._publisher.is_stalled(now_us):
             raise LinkError("the broker owes an answer for a minute; connecting again")
+        if self._owes_birth:
+            self._greet()
         if now_us >= self._heartbeat_due_us:
             self._heartbeat_due_us = now_us + HEARTBEAT_US
             topic = state_topic(self._enrolment.fleet, self._enrolment.device)
@@ -280,10 +283,21 @@ class Link:
                 rows += self._outbox.next_rows(lane, above, room)
         self._send(transport, rows, now_us)
 
+    def _greet(self) -> None:
+        """Put a birth first in line; a full outbox drains first, and is asked again."""
+        try:
+            self._outbox.replace_unsent(URGENT_LANE, "birth", self._birth)
+            self._owes_birth = False
+        except OutboxError as error:
+            _LOG.warning("the birth waits: %s", error)
+
     def _send(self, transport: Transport, rows: list[Row], now_us: int) -> None:
         if not rows:
             return
-        self._outbox.hand_over(max(row.seq for row in rows))
+        for lane in {row.lane for row in rows}:
+            self._outbox.hand_over(
+                max(row.seq for row in rows if row.lane == lane), lane
+            )
         device, keys = self._enrolment, self._keys
         for row in rows:
             topic = up_topic(device.fleet, device.device, row.kind)

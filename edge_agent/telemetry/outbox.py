@@ -2,10 +2,9 @@
 """The outbox: every message that the server has not yet acknowledged, on disk.
 
 Owns ``outbox.sqlite``: rows, the statistics checkpoint of each slot, the boot id, the
-highest seq ever handed to a transport, the floor of down messages, and the commands
-already answered. Every change is one transaction that is on disk when the call returns.
-It is the only queue: the transport keeps none. It neither sends nor decides when to;
-see ``publisher`` and ``link``.
+highest seq of each lane ever handed to a transport, the floor of down messages, and the
+commands already answered. Every change is one transaction that is on disk when the call
+returns. It is the only queue; ``publisher`` and ``link`` decide what leaves when.
 
 A row that was handed over never changes. When the rows pass ``max_bytes``, windows that
 were never handed over are merged in pairs (``merging``); a window is never refused for
@@ -25,13 +24,14 @@ from typing import Any, Final
 
 from edge_agent.clock import Clock
 from edge_agent.errors import OutboxError
+from edge_agent.telemetry.acks import is_marked
 from edge_agent.telemetry.merging import (
     WindowRow,
     merge_group,
     merge_reports,
     plan_merges,
 )
-from edge_agent.telemetry.publisher import BULK_LANE
+from edge_agent.telemetry.publisher import BULK_LANE, LANES
 from edge_contract.messages import UpMessage, encode_message, kind_of
 from edge_contract.profile import Layout
 from edge_contract.window_report import WindowReport
@@ -102,7 +102,10 @@ class Outbox:
                 raise
         self._boot_id = bytes(self._meta("boot_id"))
         self._next_seq = self._integer("next_seq")
-        self._handed = self._integer("handed")
+        # An older agent kept one mark for all lanes.
+        query = "SELECT coalesce(max(value), 0) FROM meta WHERE name IN (?, 'handed')"
+        read = self._one
+        self._handed: dict[int, int] = {n: read(query, _handed_name(n)) for n in LANES}
 
     @property
     def boot_id(self) -> bytes:
@@ -128,8 +131,8 @@ class Outbox:
 
     @property
     def handed(self) -> int:
-        """The highest seq ever handed to a transport."""
-        return self._handed
+        """The highest seq ever handed over."""
+        return max(self._handed.values())
 
     @property
     def down_floor(self) -> int:
@@ -216,13 +219,15 @@ class Outbox:
                 return [Row(*one) for one in found]
             spent = int(
                 self._one(
-                    "SELECT coalesce(sum(bytes), 0) FROM rows WHERE seq <= ?",
-                    self._handed,
+                    "SELECT coalesce(sum(bytes), 0) FROM rows"
+                    " WHERE lane = ? AND seq <= ?",
+                    lane,
+                    self._handed[lane],
                 )
             )
         rows: list[Row] = []
         for one in found:
-            if one[0] > self._handed:
+            if one[0] > self._handed[lane]:
                 spent += len(one[3]) + ROW_OVERHEAD_BYTES
                 if spent > self._max_bytes // 2:
                     break
@@ -237,13 +242,13 @@ class Outbox:
             found = self._db.execute(f"{query} ORDER BY seq", list(seqs)).fetchall()
         return [Row(*one) for one in found]
 
-    def hand_over(self, seq: int) -> None:
-        """Make durable that rows up to ``seq`` may leave; call before publishing."""
-        if seq <= self._handed:
+    def hand_over(self, seq: int, lane: int = BULK_LANE) -> None:
+        """Make durable that a lane's rows up to ``seq`` may leave, before they do."""
+        if seq <= self._handed[lane]:
             return
         with self._transaction():
-            self._set_meta("handed", seq)
-            self._handed = seq
+            self._set_meta(_handed_name(lane), seq)
+            self._handed[lane] = seq
 
     def acknowledge(self, mark: int, bitmap: bytes) -> list[int]:
         """Delete what the server has committed, and return the seqs deleted.
@@ -252,10 +257,14 @@ class Outbox:
         """
         with self._transaction():
             held = self._db.execute(
-                "SELECT seq FROM rows WHERE seq <= ? ORDER BY seq",
-                (min(self._handed, mark + 8 * len(bitmap)),),
+                "SELECT seq, lane FROM rows WHERE seq <= ? ORDER BY seq",
+                (min(self.handed, mark + 8 * len(bitmap)),),
             )
-            done = [seq for (seq,) in held if is_marked(seq, mark, bitmap)]
+            done = [
+                seq
+                for seq, lane in held
+                if seq <= self._handed[lane] and is_marked(seq, mark, bitmap)
+            ]
             self._db.executemany(
                 "DELETE FROM rows WHERE seq = ?", [(seq,) for seq in done]
             )
@@ -268,7 +277,7 @@ class Outbox:
                 "SELECT max(seq) FROM rows WHERE lane = ? AND kind = ? AND seq > ?",
                 lane,
                 kind,
-                self._handed,
+                self._handed[lane],
             )
             if seq is None:
                 return self.append(lane, build)
@@ -334,7 +343,7 @@ class Outbox:
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
             self._set_meta("boot_id", secrets.token_bytes(BOOT_ID_BYTES))
-            for name, value in (("next_seq", 1), ("handed", 0), ("down_floor", 0)):
+            for name, value in (("next_seq", 1), ("down_floor", 0)):
                 self._set_meta(name, value)
             self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
@@ -367,7 +376,7 @@ class Outbox:
     def _shrink(self) -> bool:
         """Merge until the rows fit; return whether they do."""
         while self.held_bytes > self._max_bytes:
-            pairs = plan_merges(self._mergeable(), self._handed)
+            pairs = plan_merges(self._mergeable(), self._handed[BULK_LANE])
             if not pairs:
                 return False
             for first, second in pairs:
@@ -381,7 +390,7 @@ class Outbox:
             "SELECT seq, merge_group, covers FROM rows"
             " JOIN layouts ON ref_id = substr(merge_group, 1, 8)"
             " WHERE seq > ? ORDER BY start_us, seq",
-            (self._handed,),
+            (self._handed[BULK_LANE],),
         )
         return [WindowRow(*one) for one in found]
 
@@ -423,7 +432,7 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock, self._named_errors():
-            before = (getattr(self, "_next_seq", 1), getattr(self, "_handed", 0))
+            before = getattr(self, "_next_seq", 1), dict(getattr(self, "_handed", {}))
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -482,17 +491,9 @@ class SlotLedger:
         self._outbox.remember_layout(ref_id, layout)
 
 
+def _handed_name(lane: int) -> str:
+    return f"handed/{lane}"
+
+
 def _checkpoint_name(slot: str) -> str:
     return f"checkpoint/{slot}"
-
-
-def is_marked(seq: int, mark: int, bitmap: bytes) -> bool:
-    r"""Return whether an ack covers ``seq``.
-
-    >>> [seq for seq in range(1, 9) if is_marked(seq, 2, b"\x05")]
-    [1, 2, 3, 5]
-    """
-    if seq <= mark:
-        return True
-    byte, bit = divmod(seq - mark - 1, 8)
-    return byte < len(bitmap) and bool(bitmap[byte] >> bit & 1)

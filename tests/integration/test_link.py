@@ -2,6 +2,7 @@
 """The link against real brokers: nothing lost, nothing believed that should not be."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from edge_agent.clock import SystemClock
+from edge_agent.errors import OutboxError
 from edge_agent.telemetry.link import Link, LinkHandlers, LinkIdentity
 from edge_agent.telemetry.outbox import Outbox
 from edge_contract.enrolment import Enrolment
@@ -36,14 +38,15 @@ DIGEST = bytes(32)
 class Device:
     """An outbox and a link with handlers that remember."""
 
-    def __init__(self, enrolment: Enrolment, path: Path) -> None:
+    def __init__(
+        self, enrolment: Enrolment, path: Path, *, max_bytes: int = 1 << 20
+    ) -> None:
         self.changed = threading.Condition()
         self.wants: list[Want] = []
         self.commands: list[Command] = []
         self.announces: list[Announce] = []
         clock = SystemClock()
-        self.outbox = Outbox(path, 1 << 20, clock)
-        self.outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
+        self.outbox = Outbox(path, max_bytes, clock)
         self.link = Link(
             enrolment,
             self.outbox,
@@ -225,6 +228,30 @@ def test_forged_moved_replayed_and_expired_messages_are_refused(
     }
     device.link.stop()
     assert enrolment.device == "watch-1"
+
+
+def test_a_full_outbox_drains_and_greets_then(
+    ear: ServerEar, enrolment: Enrolment, tmp_path: Path
+) -> None:
+    device = Device(enrolment, tmp_path / "full.sqlite", max_bytes=4000)
+    device.close_windows(1, 40)  # of a profile that it does not know: none can merge
+    with pytest.raises(OutboxError, match="expected at most 4000 bytes"):
+        device.outbox.replace_unsent(0, "birth", device.link._birth)
+    device.link.start()
+
+    def acknowledge(ear: ServerEar) -> bool:
+        windows = [q for q, m in ear.messages.items() if isinstance(m, WindowReport)]
+        if windows:
+            ear.acknowledge(device.outbox.boot_id, max(windows))
+        return windows_heard(ear) == 40
+
+    end = time.monotonic() + 20
+    while not acknowledge(ear):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    ear.wait_for(lambda ear: any(isinstance(x, Birth) for x in ear.messages.values()))
+    device.link.stop()
+    device.outbox.close()
 
 
 def test_the_will_says_offline_when_the_device_vanishes(

@@ -124,7 +124,7 @@ class Victim:
                 time.sleep(POLL_SECONDS)
                 updater.poll()
             rows = outbox.next_rows(URGENT_LANE, 0, 64)
-            outbox.hand_over(rows[-1].seq)
+            outbox.hand_over(rows[-1].seq, URGENT_LANE)
             outbox.acknowledge(rows[-1].seq, b"")
         finally:
             updater.close()

@@ -3,16 +3,19 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_agent.errors import OutboxError
-from edge_agent.telemetry.outbox import ROW_OVERHEAD_BYTES, Outbox, is_marked
+from edge_agent.telemetry.acks import is_marked
+from edge_agent.telemetry.outbox import ROW_OVERHEAD_BYTES, Outbox
 from edge_agent.telemetry.publisher import BULK_LANE, URGENT_LANE
 from edge_contract.messages import Event, Reply, UpMessage, encode_message
 from edge_contract.operations import Operations, count_latencies, encode_operations
@@ -65,7 +68,7 @@ def test_window_and_checkpoint_are_one_transaction(outbox: Outbox) -> None:
 def test_a_file_opened_again_goes_on(path: Path) -> None:
     first = Outbox(path, PLENTY, ManualClock())
     first.append(URGENT_LANE, event)
-    first.hand_over(1)
+    first.hand_over(1, URGENT_LANE)
     first.acknowledge(1, b"")
     assert first.raise_down_floor(7)
     boot_id = first.boot_id
@@ -76,6 +79,18 @@ def test_a_file_opened_again_goes_on(path: Path) -> None:
     assert again.append(URGENT_LANE, event) == 2
     again.close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_mark_of_an_older_agent_is_that_of_both_lanes(path: Path) -> None:
+    first = Outbox(path, PLENTY, ManualClock())
+    first.close_window(SLOT, window_builder(PROFILE, 1), b"")
+    first.close()
+    with closing(sqlite3.connect(path)) as found, found:
+        found.execute("INSERT INTO meta VALUES ('handed', 1)")
+    again = Outbox(path, PLENTY, ManualClock())
+    assert again.handed == 1
+    assert again.acknowledge(1, b"") == [1]
+    again.close()
 
 
 def test_urgent_rows_come_first_then_seq(outbox: Outbox) -> None:
@@ -184,6 +199,33 @@ def test_an_urgent_message_is_refused_when_nothing_can_be_merged(path: Path) -> 
     outbox.close()
 
 
+def test_a_birth_that_left_keeps_no_window_from_merging(path: Path) -> None:
+    budget = 6000
+    outbox = Outbox(path, budget, ManualClock())
+    outbox.remember_layout(PROFILE.ref_id, PROFILE.layout)
+    for number in range(100):
+        outbox.close_window(SLOT, window_builder(PROFILE, number), b"")
+        if number % 10 == 0:  # a connection a second, and none that lasts
+            birth = outbox.replace_unsent(URGENT_LANE, "event", event)
+            outbox.hand_over(birth, URGENT_LANE)
+            outbox.acknowledge(0, b"")
+    births = [row.body for row in outbox.next_rows(URGENT_LANE, 0, 99)]
+    assert len(births) == 10
+    assert outbox.held_bytes <= budget
+    outbox.close()
+
+
+def test_a_mark_that_the_disk_refused_is_not_believed(outbox: Outbox) -> None:
+    outbox.close_window(SLOT, window_builder(PROFILE, 1), b"")
+    refuse = "BEGIN SELECT RAISE(ABORT, 'full'); END"
+    outbox._db.execute(f"CREATE TRIGGER refuse AFTER INSERT ON meta {refuse}")
+    with pytest.raises(OutboxError, match="full"):
+        outbox.hand_over(1)
+    outbox._db.execute("DROP TRIGGER refuse")
+    assert outbox.handed == 0
+    assert outbox.acknowledge(1, b"") == []
+
+
 def test_unacknowledged_rows_take_half_of_the_budget(path: Path) -> None:
     outbox = Outbox(path, 8000, ManualClock())
     for number in range(20):
@@ -201,7 +243,7 @@ def test_unacknowledged_rows_take_half_of_the_budget(path: Path) -> None:
 def test_a_birth_that_never_left_is_replaced(outbox: Outbox) -> None:
     first = outbox.replace_unsent(URGENT_LANE, "event", event)
     assert outbox.replace_unsent(URGENT_LANE, "event", event) == first
-    outbox.hand_over(first)
+    outbox.hand_over(first, URGENT_LANE)
     assert outbox.replace_unsent(URGENT_LANE, "event", event) == first + 1
 
 
