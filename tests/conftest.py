@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - before it is imported
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BENCHDATA = REPOSITORY.parent / "shared" / "benchdata"
