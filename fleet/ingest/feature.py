@@ -5,7 +5,7 @@ Owns what happens after a commit: acks are scheduled and births passed on. The b
 is reached through what ``app`` connects to ``Inlet.take``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from fleet.auth.keyring import KeyRing
 from fleet.ingest.acks import AckSchedule
@@ -63,10 +63,24 @@ class Inlet:
         )
 
     def send_due_acks(self) -> None:
-        """Send the acks that are due, computed from the committed marks."""
+        """Send the acks that are due, computed from the committed marks.
+
+        Those that cannot be sent now are due again an interval later.
+        """
         due = self._schedule.take_due(self._services.clock.monotonic_seconds())
         if not due:
             return
+        is_sent = False
+        try:
+            self._send_acks(self._read_acks(due))
+            is_sent = True
+        finally:
+            if not is_sent:
+                self._schedule.note((one, boot) for one in due for boot in due[one])
+
+    def _read_acks(
+        self, due: Mapping[str, Sequence[bytes]]
+    ) -> dict[str, tuple[AckMark, ...]]:
         acks: dict[str, tuple[AckMark, ...]] = {}
         with reading(self._services.engine) as connection:
             for device, boot_ids in due.items():
@@ -76,7 +90,7 @@ class Inlet:
                     for boot_id, marks in found
                     if marks is not None
                 )
-        self._send_acks(acks)
+        return acks
 
     def _after_commit(self, outcome: Outcome) -> None:
         self._schedule.note(outcome.touched)
