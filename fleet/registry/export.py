@@ -60,11 +60,10 @@ class Receiver:
         """Whether the receiver, or one of its devices, may match a rule."""
         if self.device is None:
             return True
-        devices, tags = rule["devices"], rule["tags"] or {}
-        where = rule.get("where")
+        devices, where = rule["devices"], rule.get("where")
         return (
             (devices is None or self.device in devices)
-            and all(self.tags.get(key) == one for key, one in tags.items())
+            and self.device not in rule.get("except", ())
             and (where is None or parse_query(where).matches(self.tags))
         )
 

@@ -32,10 +32,7 @@ def stick(tmp_path: Path) -> Path:
 
 
 def want(served: Served, *rules: dict[str, Any]) -> None:
-    full = [
-        {"devices": None, "percent": None, "tags": None, "salt": "s", **one}
-        for one in rules
-    ]
+    full = [{"devices": None, "percent": None, "salt": "s", **one} for one in rules]
     content = encode_json({"desired_version": 1, "slots": {"main": full}})
     served.registry.publish_desired("default", content)
 
@@ -104,8 +101,9 @@ def test_a_device_gets_what_it_alone_may_follow(served: Served, stick: Path) -> 
     want(
         served,
         {"target": "models/sample-3.bundle", "devices": ["watch-2"]},
-        {"target": "models/sample-2.bundle", "tags": {"site": "north"}},
+        {"target": "models/sample-2.bundle", "where": "site=north"},
         {"target": "models/sample-3.bundle", "where": "site=south or hw=pi3"},
+        {"target": "models/sample-3.bundle", "except": ["watch-1", "watch-2"]},
         {"target": "models/sample-1.bundle"},
     )
 
