@@ -7,14 +7,13 @@ have a name that nobody can claim for them, which the rule of two persons needs.
 """
 
 import asyncio
-import pwd
 import socket
 import struct
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from fleet.auth.actor import PERSON
+from fleet.auth.actor import name_person
 
 PEER = "peer"  # in the state of a connection
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; see unix(7)
@@ -28,10 +27,7 @@ def find_peer(connection: socket.socket) -> str | None:
         socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
     )
     _pid, uid, _gid = _CREDENTIALS.unpack(found)
-    try:
-        return PERSON + pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"{PERSON}{uid}"
+    return name_person(uid)
 
 
 class PeerProtocol(asyncio.Protocol):

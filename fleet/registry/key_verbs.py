@@ -6,12 +6,13 @@ on any machine, the others on the state folder. What they answer: ``key_answers`
 """
 
 import argparse
-import getpass
+import os
 from pathlib import Path
 from typing import Any
 
 from edge_contract.canonical import sha256_hex
 from fleet.audit.log import append_audit
+from fleet.auth.actor import name_person
 from fleet.commands import (
     Answer,
     Groups,
@@ -386,7 +387,7 @@ def _record(
             append_audit(
                 connection,
                 time_us=int(Site(layout.root).now().timestamp() * 1e6),
-                actor=getpass.getuser(),
+                actor=name_person(os.getuid()),
                 action=action,
                 subject=subject,
                 detail={"key_ids": [one.public.keyid for one in keys]},

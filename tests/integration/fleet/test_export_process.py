@@ -3,10 +3,13 @@
 
 import contextlib
 import json
+import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from fleet.auth.actor import name_person
 from tests.support.bundles import ModelRecipe
 from tests.support.fleet_process import ServerProcess, ask_fleet, run_fleet
 from tests.support.fleet_site import Site
@@ -27,6 +30,12 @@ def test_an_export_for_a_device_and_for_a_fleet(tmp_path: Path) -> None:
         root = tmp_path / "enrolled.json"
         ask_fleet("keys", "export-root", str(root), state=site.state)
         assert ask_fleet("keys", "rotate", "timestamp", state=site.state)["in_force"]
+        database = sqlite3.connect(site.state / "fleet.sqlite")
+        told = database.execute(
+            "SELECT actor, subject FROM audit WHERE action = 'keys.propose'"
+        ).fetchall()
+        database.close()
+        assert told == [(name_person(os.getuid()), "timestamp")]
         site.server = ServerProcess(site.state)
 
         stick = tmp_path / "stick"
