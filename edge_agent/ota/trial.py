@@ -173,8 +173,7 @@ def judge(limits: TrialLimits, seen: Evidence) -> tuple[TrialVerdict, Invariant 
     breach = find_breach(limits, seen)
     if breach is not None:
         return TrialVerdict.ROLL_BACK, breach
-    asked = min(MIN_COMPARED, limits.inferences) if seen.is_comparable else 0
-    is_proved = seen.finite >= limits.inferences and seen.compared >= asked
+    is_proved = seen.finite >= limits.inferences and _is_compared(limits, seen)
     if is_proved or seen.seconds >= limits.seconds:
         return TrialVerdict.COMMIT, None
     return TrialVerdict.GO_ON, None
@@ -208,10 +207,16 @@ def lower_percent(count: int, total: int) -> float:
     return 100 * (middle - spread) / (1 + weight)
 
 
+def _is_compared(limits: TrialLimits, seen: Evidence) -> bool:
+    asked = min(MIN_COMPARED, limits.inferences) if seen.is_comparable else 0
+    return seen.compared >= asked
+
+
 def _is_slow(limits: TrialLimits, seen: Evidence) -> bool:
     if seen.p95_us is None or seen.p95_before_us is None:
         return False
-    if min(seen.latencies, seen.latencies_before) < MIN_LATENCIES:
+    is_early = min(seen.latencies, seen.latencies_before) < MIN_LATENCIES
+    if is_early or not _is_compared(limits, seen):
         return False
     most_us = seen.p95_before_us * limits.max_p95_percent / 100
     return seen.p95_us > max(most_us, seen.p95_before_us + NOISE_US)

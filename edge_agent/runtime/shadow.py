@@ -22,6 +22,11 @@ from edge_agent.errors import BackendError
 from edge_agent.flow import Float32, Result
 from edge_agent.runtime.model import Model
 from edge_contract.errors import EdgeError
+from edge_contract.operations import (
+    Operations,
+    count_latencies,
+    latency_quantile_us,
+)
 
 MAX_QUEUE: Final = 16
 RELATIVE_TOLERANCE: Final = 0.05
@@ -46,6 +51,7 @@ class ShadowTally:
         not_finite: Of the inferences, those whose output was not finite.
         confidence: The shadow's mean confidence; None without classes or frames.
         live_confidence: That of the live model, in the same frames.
+        p95_us: Of the shadow's inferences; None without any.
     """
 
     digest: str = ""
@@ -58,6 +64,7 @@ class ShadowTally:
     not_finite: int = 0
     confidence: float | None = None
     live_confidence: float | None = None
+    p95_us: float | None = None
 
 
 class Shadow:
@@ -80,6 +87,7 @@ class Shadow:
         self._failed = 0
         self._passed_over = 0
         self._latency_us = 0.0
+        self._latency = Operations().latency
         self._not_finite = 0
         self._confidences = [0.0, 0.0]  # the shadow's, and the live model's
         self.is_resting = False
@@ -91,6 +99,9 @@ class Shadow:
         model = self._model
         count = self._inferences - self._not_finite
         has_classes = model is not None and bool(model.labels) and count > 0
+        p95_us = None
+        if self._inferences:
+            p95_us = latency_quantile_us(self._latency, 0.95)
         means = [one / count if has_classes else None for one in self._confidences]
         return ShadowTally(
             digest="" if model is None else model.digest,
@@ -103,6 +114,7 @@ class Shadow:
             not_finite=self._not_finite,
             confidence=means[0],
             live_confidence=means[1],
+            p95_us=p95_us,
         )
 
     def start(self) -> None:
@@ -162,6 +174,8 @@ class Shadow:
                 self._confidences[1] += float(expected.max())
             else:
                 self._not_finite += 1
+            elapsed_ns = round((time.perf_counter() - started) * 1e9)
+            self._latency += count_latencies(np.array([elapsed_ns], dtype=np.int64))
             self._inferences += 1
         elapsed_us = (time.perf_counter() - started) * 1e6
         weight = _SMOOTHING if self._latency_us else 1.0

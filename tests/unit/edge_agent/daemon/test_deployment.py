@@ -427,3 +427,22 @@ def test_a_trial_that_had_begun_goes_back_to_no_shadow(bench: Bench) -> None:
     bench.settle()
 
     assert bench.script.heard == ["trial", "committed"]
+
+
+def test_a_machine_that_slows_both_condemns_no_release(bench: Bench) -> None:
+    bench.stage(RECIPE)
+    bench.settle()
+    latency = np.zeros(98, dtype=np.int64)
+    bench.deployment.instruments = Instruments(latency=latency.copy)
+    latency[50] += 100
+    digest = bench.stage(new(), trial={"max_p95_percent": 150, "inferences": 200})
+    bench.deployment.tick()
+    trial = bench.deployment._trial
+    assert trial is not None
+    assert trial.comparison is not None
+    trial.comparison._shadow._latency[62] += 10_000
+    latency[60] += 100
+    bench.settle()
+
+    assert bench.script.heard == ["trial", "committed"]
+    assert bench.serving == digest

@@ -75,6 +75,7 @@ def test_a_breach_ends_it_whatever_else_is_fine(
         {"p95_us": 99_000.0, "latencies": 49},
         {"p95_us": 99_000.0, "latencies_before": 49},
         {"p95_us": 99_000.0, "p95_before_us": None},
+        {"p95_us": 99_000.0, "compared": 29},  # it may be the machine that is slow
         {"p95_us": 900.0, "p95_before_us": 90.0},  # ten times as much, and nothing
         {"grown_bytes": None},
         {"confidence": 0.1, "compared": 29, "disagreed": 0},
