@@ -16,6 +16,8 @@ from fleet.drift.decide import current_shifts, gates
 from fleet.drift.device import DeviceState
 from fleet.drift.engine import DriftEngine
 from fleet.drift.fleetwide.parameters import SLOTS_AN_HOUR
+from fleet.drift.loss_inputs import LATE_HOURS, estimate_late, read_counts
+from fleet.drift.loss_words import accuracy_document
 from fleet.drift.offers import offer_commands
 from fleet.drift.parameters import DriftParameters
 from fleet.drift.words import describe_scope
@@ -28,9 +30,9 @@ from fleet.store.drift import (
     list_states,
 )
 from fleet.store.drift_fleets import list_large_fleets, list_views
-from fleet.store.performance import list_performance
+from fleet.store.performance import list_device_hours_since, list_performance
 from fleet.store.statistics import statistics_from_columns
-from fleet.store.windows import list_latest_windows
+from fleet.store.windows import HOUR_US, list_latest_windows
 
 _VERDICTS_SHOWN = 50
 _UNITS_SHOWN = 4  # as many as the current shift is pooled over
@@ -102,6 +104,10 @@ class DriftDocuments:
         Raises:
             NotFoundError: No device has this id.
         """
+        found = self._read_device(connection, device)
+        return found | {"accuracy": self._read_accuracy(connection, device)}
+
+    def _read_device(self, connection: Connection, device: str) -> dict[str, Any]:
         fleet = find_device(connection, device)["fleet"]
         verdicts = [
             verdict_document(one)
@@ -127,6 +133,21 @@ class DriftDocuments:
             for index in range(len(yardstick.profile.features))
         ]
         return document
+
+    def _read_accuracy(
+        self, connection: Connection, device: str
+    ) -> dict[str, Any] | None:
+        """Return a device's estimated accuracy of late; None where not known."""
+        latest = list_latest_windows(connection, device, limit=1)
+        ref_id = latest[0]["ref_id"] if latest else b""
+        yardstick = self._drift.find_yardstick(connection, ref_id)
+        if yardstick is None:
+            return None
+        since_us = self._drift.now_us - LATE_HOURS * HOUR_US
+        rows = list_device_hours_since(connection, device, ref_id, since_us)
+        counts = [read_counts(one, yardstick.profile) for one in rows]
+        known = [one for one in counts if one is not None]
+        return accuracy_document(estimate_late(known, yardstick.profile))
 
     def _find_in_views(
         self, connection: Connection, device: str, fleet: str

@@ -75,6 +75,11 @@ class DriftEngine:
         self._seen = 0  # all devices' windows up to here are in their states
         self._large: dict[tuple[str, bytes], FleetwideEngine] = {}
 
+    @property
+    def now_us(self) -> int:
+        """The time by the engine's clock."""
+        return self._clock.wall_us()
+
     def tick(self) -> None:
         """Take in all new windows and decide; does nothing when there are none."""
         with reading(self._engine) as connection:

@@ -29,6 +29,7 @@ from fleet.store.performance import (
 from fleet.store.statistics import statistics_from_columns
 
 _LOG = logging.getLogger(__name__)
+LATE_HOURS: Final = 3  # of late: what confidence and classes are judged on
 _AT_A_TIME: Final = 2000
 _DIFFERENCE: Final = 0.02  # of winners that a quantized model may have otherwise
 _ID_DIGITS: Final = 16

@@ -19,6 +19,7 @@ from edge_contract.profile import OutputReference, ReferenceProfile
 from fleet.drift.error_stream import promised_errors
 from fleet.drift.label_shift import LabelShift
 from fleet.drift.loss_inputs import (
+    LATE_HOURS,
     LabelStreams,
     estimate_late,
     read_late,
@@ -48,7 +49,6 @@ from fleet.store.windows import HOUR_US
 _LOG = logging.getLogger(__name__)
 WORLD: Final = "world"
 KINDS: Final = ("label_shift", "concept", "quantization")
-LATE_HOURS: Final = 3  # of late: what confidence and classes are judged on
 _FORGOTTEN_US: Final = 24 * HOUR_US
 _LABELS_TO_CLOSE: Final = 200
 

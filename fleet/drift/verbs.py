@@ -121,6 +121,12 @@ def _show(arguments: argparse.Namespace, client: FleetClient) -> Answer:
         state = "open" if one["closed_us"] is None else f"closed: {one['close_reason']}"
         lines.append(f"verdict {one['id']} ({one['kind']}, {state}): {one['summary']}")
         lines += [f"  to do: {command}" for command in one["commands"]]
+    accuracy = document["accuracy"]
+    if accuracy is not None:
+        lines.append(
+            f"estimated accuracy {accuracy['cbpe']:.1%} (CBPE), {accuracy['atc']:.1%} "
+            f"(ATC), {accuracy['reference']:.1%} on the reference"
+        )
     rows: list[tuple[object, ...]] = [
         (
             one["name"],

@@ -59,6 +59,10 @@ def _show_device(document: dict[str, Any]) -> None:
         ui.element("div").classes("el-dot" + on)
         ui.label(document["id"]).classes("text-2xl font-semibold")
         pill(document["drift"]["status"])
+        accuracy = document["drift"]["accuracy"]
+        if accuracy is not None:
+            text = f"about {accuracy['cbpe']:.0%} right by confidence"
+            ui.label(text).classes("el-dim")
         ui.label(document["model"]).classes("el-dim")
         ui.label(document["digest"][:16]).classes("el-code")
     for verdict in document["drift"]["verdicts"]:

@@ -15,9 +15,11 @@ from edge_contract.evidence import (
     encode_feedback,
     merge_feedback,
 )
+from fleet.drift.documents import DriftDocuments
 from fleet.drift.engine import DriftEngine
 from fleet.drift.error_stream import ErrorStream, promised_errors
 from fleet.drift.mixture import estimate_fleet_shift
+from fleet.drift.parameters import DriftParameters
 from fleet.store.engine import reading, writing
 from fleet.store.tables import (
     drift_performance,
@@ -91,6 +93,27 @@ def test_labels_as_promised_give_no_verdict(site: LabelledFleet) -> None:
     assert document["missing"] == [
         "quantization: no float model runs beside the quantized one"
     ]
+
+
+def test_accuracy_is_estimated_a_device_from_confidence_alone(
+    site: LabelledFleet,
+) -> None:
+    for _ in range(5):
+        site.send("d1")
+        site.send("d2", classes=np.array([60, 60, 60, 60]))
+    documents = DriftDocuments(
+        DriftEngine(site.world.engine, site.world.clock), DriftParameters()
+    )
+
+    with reading(site.world.engine) as connection:
+        usual = documents.read_device(connection, "d1")["accuracy"]
+        surer = documents.read_device(connection, "d2")["accuracy"]
+
+    assert usual["inferences"] == 320
+    assert abs(usual["loss"]) < 0.03
+    # All of its answers are in a bin of high confidence.
+    assert surer["cbpe"] > usual["cbpe"] + 0.1
+    assert not surer["is_material"]
 
 
 def test_errors_beyond_confidence_are_concept_drift_over_a_kill(
