@@ -296,6 +296,12 @@ def _check_alerts(alerts: AlertsConfig, name: str) -> None:
     if email.host and not (email.sender and email.recipients):
         where = (name, "alerts.email")
         raise _wrong(where, "also sender and recipients", "a host alone")
+    if email.username and not email.password_file:
+        where = (name, "alerts.email.password_file")
+        raise _wrong(where, "the file with the password of username", "none")
+    if email.username and email.security == "none":
+        where = (name, "alerts.email.security")
+        raise _wrong(where, "starttls or tls where a password is sent", "none")
 
 
 def minimal_environment() -> dict[str, str]:

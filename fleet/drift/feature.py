@@ -9,7 +9,7 @@ from fleet.drift.routes import build_router
 from fleet.drift.teller import VerdictTeller
 from fleet.services import Bus, Feature, PeriodicTask, Services
 
-_LOSSES_SECONDS = 30.0
+_LOSSES_SECONDS = 60.0
 _TELL_SECONDS = 1.0
 
 

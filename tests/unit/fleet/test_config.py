@@ -96,6 +96,14 @@ def test_what_the_sample_has_in_comments_is_read_too() -> None:
             "alerts: {email: {host: a}}",
             "alerts.email: expected also sender and recipients",
         ),
+        (
+            "alerts: {email: {username: u}}",
+            "alerts.email.password_file: expected the file with the password",
+        ),
+        (
+            "alerts: {email: {username: u, password_file: f, security: none}}",
+            "alerts.email.security: expected starttls or tls where a password is sent",
+        ),
         ("alerts: {budgets: {watch: 3}}", "alerts.budgets.watch: expected a duration"),
         ("[", "expected YAML"),
         ("- 1", "the document: expected a mapping"),
