@@ -46,13 +46,22 @@ def encode_cbor(value: Any) -> bytes:
     >>> encode_cbor({10: b"x", 1: [True, None]}).hex()
     'a20182f5f60a4178'
     """
+    data = encode_checked(value)
+    _scan_cbor(data, MAX_DEPTH)
+    return data
+
+
+def encode_checked(value: Any) -> bytes:
+    """Encode what the caller has checked: whole numbers of 64 bits, no floats.
+
+    Raises:
+        CanonicalError: The value cannot be encoded at all.
+    """
     try:
-        data = cbor2.dumps(value, canonical=True)
+        return cbor2.dumps(value, canonical=True)
     except (cbor2.CBOREncodeError, ValueError, TypeError, OverflowError) as error:
         msg = f"CBOR: a value cannot be encoded: {error}"
         raise CanonicalError(msg) from error
-    _scan_cbor(data, MAX_DEPTH)
-    return data
 
 
 def decode_cbor(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_contract.binning import Float64, Int64
-from edge_contract.canonical import decode_cbor, encode_cbor
+from edge_contract.canonical import decode_cbor, encode_checked
 from edge_contract.errors import CanonicalError, MessageError, WindowError
 from edge_contract.evidence import (
     Feedback,
@@ -93,7 +93,11 @@ class WindowReport:
     shadow: Shadow | None = None
 
     def encode(self) -> bytes:
-        """Encode as canonical CBOR."""
+        """Encode as canonical CBOR.
+
+        Raises:
+            MessageError: A value is out of range.
+        """
         body: dict[int, Any] = {
             1: self.boot_id,
             2: self.seq,
@@ -121,7 +125,9 @@ class WindowReport:
             body[25] = self.feedback_block
         if self.shadow is not None:
             body[26] = shadow_to_wire(self.shadow)
-        return encode_cbor(body)
+        _check_body(body, self.lost, list(self.covers))
+        _optional_parts(body)
+        return encode_checked(body)
 
     @classmethod
     def decode(cls, data: bytes) -> "WindowReport":
