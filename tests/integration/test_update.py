@@ -31,6 +31,7 @@ from tests.support.faulty_server import Fault
 from tests.support.randomness import seeded
 from tests.support.tuf_repository import TufRepository, rule
 from tests.support.update_world import (
+    SELFTEST,
     TARGET,
     World,
     commit,
@@ -315,8 +316,9 @@ def test_the_policy_may_ask_for_less_memory(world: World) -> None:
     wanted = rule(TARGET, digest, 1, policy={"trial": trial})
     world.repository.set_desired(2, wanted)
     world.repository.publish()
+    told = [*SELFTEST, "--json"]
     with pytest.raises(SelfTestError, match=r"failed to map|memory"):
-        world.update()
+        world.update(selftest_command=lambda path: [*told, str(path)])
 
 
 def test_plain_http_is_for_loopback_only(world: World) -> None:

@@ -54,7 +54,8 @@ def test_a_closed_window_defers_and_an_open_one_goes_on(world: World) -> None:
     clock.now_us += 10 * HOUR_US
     record = world.update(clock=clock)
     assert record.is_ready
-    assert (record.attempt, record.fields, record.reason) == (1, {}, "")
+    assert (record.attempt, record.reason) == (1, "")
+    assert "deferred_until_us" not in record.fields
 
 
 def test_urgent_and_now_do_not_wait(world: World) -> None:
