@@ -7,7 +7,7 @@ import pytest
 
 from edge_contract import signing
 from edge_contract.bundle import Bundle, write_bundle
-from edge_contract.canonical import sha256_hex
+from edge_contract.canonical import decode_json, encode_json, sha256_hex
 from edge_contract.errors import (
     BundleDigestError,
     BundleFormatError,
@@ -216,3 +216,25 @@ def test_what_is_no_private_key_is_named(pem: bytes) -> None:
 def test_what_is_no_public_key_is_named(pem: bytes) -> None:
     with pytest.raises(KeyFormatError, match="public key"):
         signing.parse_public_key(pem)
+
+
+@pytest.mark.parametrize("lie", [1, 2**40])
+def test_a_manifest_that_lies_about_a_size_is_refused_before_its_file_is_read(
+    tmp_path: Path, lie: int
+) -> None:
+    path = tmp_path / "a.bundle"
+    write(path)
+    entries = entries_of(path)
+    manifest = decode_json(entries["manifest.json"], max_bytes=1 << 20)
+    digest = manifest["golden_file"]
+    assert manifest["files"][digest] not in {1, 2**40}
+    manifest["files"][digest] = lie
+    entries["manifest.json"] = encode_json(manifest)
+    rewrite(path, entries)
+
+    with (
+        pytest.raises(BundleFormatError) as caught,
+        Bundle.open(path) as bundle,
+    ):
+        bundle.check_files()
+    assert caught.value.next_step

@@ -340,3 +340,52 @@ def test_a_fleet_without_a_role_is_named_and_the_others_are_served(
         engine.tick()
 
     assert [rule[0] for rule in server.read_rules()] == ["r2"]
+
+
+def test_a_device_that_goes_silent_in_mid_rollout_is_late(
+    server: RolloutServer,
+) -> None:
+    server.fleet.add(*DEVICES)
+    server.complete(1, *DEVICES)
+    new = server.publish(b"model 2")
+    server.run("rollout", "create", "--model", "sample", "--phases", "3,all",
+               "--deadline", "10m", *ACCEPT)  # fmt: skip
+    server.tick()
+    silent, *others = server.run("rollout", "show", "r2").document["phases"][0][
+        "devices"
+    ]
+    server.fleet.report(silent, "DOWNLOADING", new)
+    server.commit(new, *others)
+    server.tick()
+    waiting = server.run("rollout", "show", "r2").document
+    server.tick(seconds=601)
+    held = server.run("rollout", "show", "r2").document
+
+    assert waiting["phases"][0]["gate"]["in_progress"] == 1
+    assert held["state"] == "held"
+    assert held["phases"][0]["gate"]["late"] == 1
+    assert (
+        "1 of 3 devices that started failed (0 reported it, 1 are late)"
+        in (held["reason"])
+    )
+
+
+def test_a_device_that_reports_nonsense_is_one_that_began(
+    server: RolloutServer,
+) -> None:
+    server.fleet.add(*DEVICES)
+    new = server.publish(b"model one")
+    server.run("rollout", "create", "--model", "sample", "--phases", "all", *ACCEPT)
+    server.tick()
+    odd, *others = DEVICES
+    server.fleet.report(odd, "\x00banana", new, time_us=2**60, desired_version="x",
+                        fields=[7], reason=None, serving=3)  # fmt: skip
+    server.fleet.report(odd, "TRIAL", new, fields={"compared": -1, "disagreed": "all",
+                                                   "invariant": 9})  # fmt: skip
+    server.commit(new, *others)
+    server.tick()
+
+    shown = server.run("rollout", "show", "r1").document
+    assert shown["state"] == "running"
+    assert shown["devices"][odd]["outcome"] == "started"
+    assert shown["outcomes"]["succeeded"] == 5
