@@ -77,7 +77,7 @@ def follow_planner(fleet: Fleet, update: Update) -> Run:
     health: Health | None = None
     looked = -_LOOK_SECONDS
     while rollout.state is RolloutState.RUNNING and now < _LIMIT:
-        tally = update.tally(now, POLICY.deadline_seconds)
+        tally = update.tally(now)
         if tally.succeeded and now - looked >= _LOOK_SECONDS:
             health, looked = _look(update, now) or health, now
         begun = len(rollout.reached)

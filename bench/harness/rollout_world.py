@@ -37,6 +37,7 @@ _BIN_SECONDS = 10
 _CONFIDENCE_SD, _LATENCY_SD = 3.0, 0.15
 _DRIFT_A_DAY = 0.005
 _DRIFT_SECONDS = 6 * HOUR
+_EVENTS = ("start", "success", "failure", "breach", "late")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class Update:
         success: When it has committed.
         failure: When it reports a failure.
         breach: When an invariant breaks, which is a failure too.
+        requests: In each stretch of ten seconds.
+        deadline: After which a device that began is late, seconds.
     """
 
     world: World
@@ -103,6 +106,11 @@ class Update:
     failure: Floats = field(init=False)
     breach: Floats = field(init=False)
     requests: npt.NDArray[np.int64] = field(init=False)
+    deadline: float = 8 * HOUR
+    _concerned: int = field(default=0, init=False)
+    _events: dict[str, list[Floats]] = field(
+        default_factory=lambda: {name: [] for name in _EVENTS}, init=False
+    )
 
     def __post_init__(self) -> None:
         size = self.world.size
@@ -126,8 +134,8 @@ class Update:
         new = chosen & ~self.told
         self.told |= new
         begins = hears[new] if not named else now + 5 * world.within[new]
-        late = now + world.returns[new] + 600 * world.within[new]
-        start = np.where(world.is_online[new], begins, late).astype(np.float32)
+        returned = now + world.returns[new] + 600 * world.within[new]
+        start = np.where(world.is_online[new], begins, returned).astype(np.float32)
         self.start[new] = start
         self._count(start, _GETS_TO_FETCH)
         done = start + world.duration[new] + np.float32(_TRIAL_SECONDS)
@@ -142,25 +150,41 @@ class Update:
         self.breach[new] = np.where(on_live, done, never)
         good = ~(own | in_test | on_live | silent)
         self.success[new] = np.where(good, done, never)
+        # An update takes minutes: only who goes silent is ever late.
+        late = np.where(silent & ~own, start + np.float32(self.deadline), never)
+        for name, times in (
+            ("start", start),
+            ("success", self.success[new]),
+            ("failure", self.failure[new]),
+            ("breach", self.breach[new]),
+            ("late", late),
+        ):
+            self._events[name].append(np.sort(times[np.isfinite(times)]))
+        self._concerned += int(new.sum())
 
-    def tally(self, now: float, deadline: float) -> Tally:
+    def tally(self, now: float) -> Tally:
         """Count what became of the devices that the wish concerns."""
-        began = self.start <= now
-        succeeded = self.success <= now
-        failed = self.failure <= now
-        open_ones = began & ~succeeded & ~failed
-        late = int((open_ones & (self.start + np.float32(deadline) <= now)).sum())
-        good = int(succeeded.sum())
-        last = float(self.success[succeeded].max()) if good else 0.0
-        is_broken = bool((self.breach <= now).any())
+        counts = {
+            name: sum(int(times.searchsorted(now, "right")) for times in batches)
+            for name, batches in self._events.items()
+        }
+        good, failed, late = (counts[name] for name in ("success", "failure", "late"))
+        last = max(
+            (
+                float(times[times.searchsorted(now, "right") - 1])
+                for times in self._events["success"]
+                if len(times) and times[0] <= now
+            ),
+            default=0.0,
+        )
         return Tally(
             succeeded=good,
-            failed=int(failed.sum()),
+            failed=failed,
             late=late,
-            in_progress=int(open_ones.sum()) - late,
-            unknown=int(self.told.sum()) - int(began.sum()),
+            in_progress=counts["start"] - good - failed - late,
+            unknown=int(self._concerned) - counts["start"],
             last_success_us=int(last * 1e6),
-            breach="one device: invariant" if is_broken else "",
+            breach="one device: invariant" if counts["breach"] else "",
         )
 
     def count_exposed(self, now: float) -> int:

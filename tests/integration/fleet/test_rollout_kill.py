@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fleet.client import open_client, read_address
 from fleet.config import StateLayout
 from fleet.services import SystemClock
 from fleet.store.engine import database_url, open_engine
@@ -22,8 +23,10 @@ from tests.support.tuf_reader import TufReader
 CONFIG = "rollout: {tick: 20ms}\n"
 DEVICES = tuple(f"watch-{number}" for number in range(6))
 PATIENCE_SECONDS = 60.0
-CREATE = ("rollout", "create", "--model", ModelRecipe().name,
-          "--accept-insufficient-evidence", "six devices")  # fmt: skip
+CREATE = {
+    "model": ModelRecipe().name,
+    "accept_insufficient_evidence": "six devices of a test",
+}
 
 
 class Killed:
@@ -48,6 +51,11 @@ class Killed:
         ask_fleet("model", "publish", str(path), "--key", str(key), state=self.state)
         return digest
 
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """GET, or POST a body."""
+        with open_client(read_address(self.state / "run.json")) as client:
+            return client.get(path) if body is None else client.post(path, body)
+
     def kill(self) -> None:
         time.sleep(self.random.uniform(0, 0.06))  # about three turns of the engine
         self.server.kill()
@@ -58,7 +66,7 @@ class Killed:
         deadline = time.monotonic() + PATIENCE_SECONDS
         shown: Any = None
         while time.monotonic() < deadline:
-            shown = ask_fleet("rollout", "show", name, state=self.state)
+            shown = self.ask(f"/rollouts/{name}")
             if is_there(shown):
                 self.read_desired()
                 return shown
@@ -87,7 +95,7 @@ class Killed:
 
     def bring_first(self, digest: str) -> None:
         """A rollout to all at once."""
-        ask_fleet(*CREATE, "--phases", "all", state=self.state)
+        self.ask("/rollouts", CREATE | {"phases": ["all"]})
         self.kill()
         self.await_rollout("r1", lambda one: list_phases(one) == ["running"])
         self.commit(digest, *DEVICES)
@@ -96,9 +104,10 @@ class Killed:
 
     def bring_second(self, digest: str) -> Any:
         """A draft, then three phases; a kill before and after each step."""
-        ask_fleet(*CREATE, "--phases", "1,3,all", "--draft", state=self.state)
+        draft = {"phases": ["1", "3", "all"], "draft": True}
+        self.ask("/rollouts", CREATE | draft)
         self.kill()
-        ask_fleet("rollout", "start", "r2", state=self.state)
+        self.ask("/rollouts/r2/start", {})
         done: set[str] = set()
         for phase in range(3):
             self.kill()
@@ -112,7 +121,7 @@ class Killed:
 
     def go_back(self, digest: str) -> None:
         """Roll the second one back, and wait until the devices are told."""
-        ask_fleet("rollout", "roll-back", "r2", state=self.state)
+        self.ask("/rollouts/r2/roll-back", {})
         self.kill()
         self.await_rollout("r2", lambda one: one["state"] == "rolled_back")
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -140,8 +149,8 @@ def test_a_rollout_survives_a_kill_in_every_phase(tmp_path: Path) -> None:
         site.kill()
         completed = site.bring_second(new)
         site.go_back(old)
-        entries = ask_fleet("audit", "list", "--limit", "500", state=site.state)
-        chain = ask_fleet("audit", "verify", state=site.state)
+        entries = site.ask("/audit?limit=500")
+        chain = site.ask("/audit/verify")
     finally:
         site.server.kill()
 
