@@ -39,6 +39,7 @@ from fleet.store.drift import (
     find_state,
     list_device_windows_since,
     list_devices_since,
+    list_mutes,
     list_open_verdicts,
     list_states,
     open_verdict,
@@ -263,9 +264,15 @@ class DriftEngine:
             else:
                 pool = pools.setdefault(fleets[device], {})
                 pool[device] = (track.state, yardstick)
+        muted = {
+            (one["fleet"], one["subject"])
+            for one in list_mutes(connection, self._clock.wall_us())
+        }
         for fleet, pool in pools.items():
             for device, finding in find_drift(pool, self._parameters).items():
-                self._open(connection, (device, fleet), finding, pool[device])
+                # A state that still speaks of drift when the mute ends opens one then.
+                if (fleet, device) not in muted:
+                    self._open(connection, (device, fleet), finding, pool[device])
 
     def _open(
         self,
