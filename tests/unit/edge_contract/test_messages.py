@@ -25,6 +25,7 @@ from edge_contract.messages import (
     kind_of,
 )
 from edge_contract.topics import (
+    alert_topic,
     announce_topic,
     check_device_id,
     check_fleet_id,
@@ -32,6 +33,7 @@ from edge_contract.topics import (
     parse_topic,
     state_topic,
     up_topic,
+    verdict_topic,
 )
 from edge_contract.window_report import WindowReport
 from tests.support.contract_samples import BOOT_ID
@@ -152,11 +154,15 @@ def test_topics_round_trip() -> None:
     down = parse_topic(down_topic("default", "watch-3", "cmd"))
     state = parse_topic(state_topic("default", "watch-3"))
     announce = parse_topic(announce_topic("default"))
+    verdict = parse_topic(verdict_topic("default"))
+    alert = parse_topic(alert_topic("default"))
 
     assert (up.device, up.direction, up.kind) == ("watch-3", "up", "window")
     assert (down.direction, down.kind) == ("down", "cmd")
     assert state.direction == "state"
     assert (announce.fleet, announce.device) == ("default", None)
+    assert (verdict.direction, verdict.device) == ("verdict", None)
+    assert (alert.direction, alert.device) == ("alert", None)
 
 
 @pytest.mark.parametrize(
