@@ -23,8 +23,6 @@ from edge_contract.enrolment import Enrolment
 from edge_contract.envelope import seal
 from edge_contract.messages import Ack, Announce, Command, Want, encode_message
 from edge_contract.topics import announce_topic, down_topic, state_topic, up_topic
-from fleet.client import open_client, read_address
-from fleet.config import StateLayout
 from tests.support.agent_home import AgentHome, await_value
 from tests.support.bundles import ModelRecipe
 from tests.support.fleet_device import FakeDevice, Sealed
@@ -90,13 +88,7 @@ class Stage:
 
     def show(self, device: str = NAME) -> Any:
         """Return what an operator sees of a device."""
-        return self.ask(f"/devices/{device}")
-
-    def ask(self, path: str) -> Any:
-        """Ask the server, as `edge-fleet device` does."""
-        address = read_address(StateLayout(self.site.state).run)
-        with open_client(address) as client:
-            return client.get(path)
+        return self.site.ask(f"/devices/{device}")
 
     def refused(self) -> dict[str, int]:
         """Return what the agent says that it refused."""
@@ -277,7 +269,7 @@ def test_a_forged_message_to_the_server_is_refused_and_counted(
     def count() -> int:
         if device:
             return int(stage.show(device)["refusals"].get(reason, 0))
-        return int(stage.ask("/devices")["refusals"].get(reason, 0))
+        return int(stage.site.ask("/devices")["refusals"].get(reason, 0))
 
     before = count()
     stage.publish(forge(stage))

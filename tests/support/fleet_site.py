@@ -8,6 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fleet.client import open_client, read_address
+from fleet.config import StateLayout
 from tests.support.agent_home import PATIENCE_SECONDS, AgentHome, await_value
 from tests.support.bundles import ModelRecipe, make_bundle
 from tests.support.fleet_process import ServerProcess, ask_fleet, run_fleet
@@ -105,6 +107,11 @@ class Site:
         """Kill the server, and start it again on its state folder."""
         self.server.kill()
         self.server = ServerProcess(self.state)
+
+    def ask(self, path: str) -> Any:
+        """Ask the server for a document, as `edge-fleet` does, without a process."""
+        with open_client(read_address(StateLayout(self.state).run)) as client:
+            return client.get(path)
 
     def totals(self, name: str) -> dict[str, Any]:
         """Return what the server counted of a device."""
