@@ -206,13 +206,19 @@ def test_inconsistent_manifests_are_refused(change: dict[str, object]) -> None:
         Manifest.decode(manifest.encoded)
 
 
-@pytest.mark.parametrize("pem", [b"", b"x", PUBLIC_PEM])
+@pytest.mark.parametrize(
+    "pem", [b"", b"x", PUBLIC_PEM], ids=["empty", "byte", "public"]
+)
 def test_what_is_no_private_key_is_named(pem: bytes) -> None:
     with pytest.raises(KeyFormatError, match="private key"):
         signing.sign(pem, b"")
 
 
-@pytest.mark.parametrize("pem", [b"", b"\xff", PRIVATE, PUBLIC_PEM[:-40]])
+@pytest.mark.parametrize(
+    "pem",
+    [b"", b"\xff", PRIVATE, PUBLIC_PEM[:-40]],
+    ids=["empty", "byte", "private", "cut"],
+)
 def test_what_is_no_public_key_is_named(pem: bytes) -> None:
     with pytest.raises(KeyFormatError, match="public key"):
         signing.parse_public_key(pem)

@@ -466,6 +466,7 @@ def test_large_bodies_are_refused(models: TwinRepository) -> None:
         (b"gzip", gzip.compress(b"{}")[:-4]),
         (b"gzip", gzip.compress(b"{}") + b"more"),
     ],
+    ids=["unknown", "none", "cut", "more"],
 )
 def test_damaged_codings_are_refused(
     client: AsgiClient, coding: bytes, body: bytes
