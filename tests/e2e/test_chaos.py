@@ -39,7 +39,7 @@ from tests.support.wire import MqttWire, Publish, Wire
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.crowd]
 
 IS_SOAK = "EDGELOOP_SOAK" in os.environ  # noqa: TID251 - larger numbers, see Makefile
-CHAOS_SECONDS = 1800.0 if IS_SOAK else 120.0
+CHAOS_SECONDS = 1800.0 if IS_SOAK else 200.0
 SEED = 20
 RATE = 20
 CHECKPOINT_SECONDS = 2
