@@ -26,9 +26,8 @@ def main(path: str) -> None:
         method = f"{config['method']}, {config['threshold']}"
         # Of p-values the small ones are drift, of distances the large ones.
         is_p = "p_value" in config["method"]
-        drifted.append(
-            sum((one["value"] < one["config"]["threshold"]) == is_p for one in columns)
-        )
+        flags = [(one["value"] < one["config"]["threshold"]) == is_p for one in columns]
+        drifted.append(sum(map(bool, flags)))
     sys.stdout.write(json.dumps({"drifted": drifted, "method": method}) + "\n")
 
 

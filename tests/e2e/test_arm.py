@@ -26,6 +26,7 @@ from tests.support.fleet_process import ask_fleet
 from tests.support.fleet_site import Site
 from tests.support.foreign_bundle import wrap_file
 from tests.support.onnx_models import dense_onnx
+from tests.support.swarm import allow_seconds
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow]
 PATIENCE_SECONDS = 200.0
@@ -49,6 +50,11 @@ def name_of(value: object) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def agents() -> None:
     refresh()
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    allow_seconds(900)
 
 
 @pytest.fixture(params=DEVICE_PROFILES)
