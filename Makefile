@@ -3,7 +3,6 @@
 # stamp of the pinned set is already there. Paths are relative: any folder name will do.
 
 VENV_PYTHON := .venv/bin/python
-JOBS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check bench soak clean
 
@@ -16,9 +15,8 @@ setup: ## Make the virtual environment .venv from the pinned set
 demo: setup ## Run the whole loop on real recordings (KEEP=1 leaves the dashboard up)
 	@KEEP="$(KEEP)" $(VENV_PYTHON) -m examples.watch.demo
 
-test: setup ## Run the test suite (ARGS="tests/unit -k name" for a part; JOBS=0: in one process)
-	@$(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadfile -m "not crowd" $(ARGS) || [ $$? -eq 5 ]
-	@$(VENV_PYTHON) -m pytest -m crowd $(ARGS) || [ $$? -eq 5 ]
+test: setup ## Run the test suite (ARGS="tests/unit -k name" for a part)
+	@$(VENV_PYTHON) -m pytest $(ARGS)
 
 check: setup ## Lint, types, import contracts, sizes, spelling
 	@$(VENV_PYTHON) -m ruff check .

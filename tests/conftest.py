@@ -5,20 +5,24 @@ A marker names a need. Where it is not met, the test is skipped with the reason;
 (CI=true) nothing may be skipped but the tests on ``benchdata``, which no package holds.
 """
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # noqa: TID251 - before it is imported
 
 # How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# The emulated userlands run the golden bytes without hypothesis.
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    settings.register_profile("no deadline", deadline=None)
+    settings.load_profile("no deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BENCHDATA = REPOSITORY.parent / "shared" / "benchdata"

@@ -36,7 +36,7 @@ from tests.support.mqtt_broker import Mosquitto
 from tests.support.swarm import Swarm, allow_seconds, await_connected
 from tests.support.wire import MqttWire, Publish, Wire
 
-pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.crowd]
+pytestmark = [pytest.mark.slow, pytest.mark.broker]
 
 IS_SOAK = "EDGELOOP_SOAK" in os.environ  # noqa: TID251 - larger numbers, see Makefile
 CHAOS_SECONDS = 1800.0 if IS_SOAK else 200.0

@@ -20,7 +20,7 @@ from tests.support.fleet_process import ask_fleet
 from tests.support.fleet_site import ACCEPTED, Site
 from tests.support.swarm import Swarm, allow_seconds
 
-pytestmark = [pytest.mark.slow, pytest.mark.crowd]
+pytestmark = pytest.mark.slow
 
 DEVICES = 50
 EVERY = 10  # one device in so many fails
