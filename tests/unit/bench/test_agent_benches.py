@@ -49,7 +49,7 @@ def test_swaps_under_load_fail_nothing() -> None:
 
 @pytest.mark.slow
 def test_loadgen_calls_both_scenarios_valid() -> None:
-    rows = agent_loadgen.measure("toy", agent.MLP, None, INPUTS, seconds=1.0)
+    rows = agent_loadgen.measure("toy", agent.MLP, None, INPUTS, seconds=0.3)
 
     assert [(one.case, one.holds) for one in rows] == [
         ("toy, SingleStream: VALID (1 is yes)", True),
