@@ -198,13 +198,10 @@ def lower_percent(count: int, total: int) -> float:
 
     >>> round(lower_percent(30, 60)), round(lower_percent(300, 600))
     (38, 46)
-    >>> lower_percent(3, 2) == lower_percent(2, 2), lower_percent(1, 0)
-    (True, 0.0)
     """
-    if not count or not total:
+    if not count:
         return 0.0
-    # Read while another thread counts: the one may be a frame ahead of the other.
-    share, weight = min(count / total, 1.0), _Z**2 / total
+    share, weight = count / total, _Z**2 / total
     middle = share + weight / 2
     spread = _Z * math.sqrt(share * (1 - share) / total + weight / (4 * total))
     return 100 * (middle - spread) / (1 + weight)

@@ -95,7 +95,11 @@ class Shadow:
 
     @property
     def tally(self) -> ShadowTally:
-        """What it did so far."""
+        """What it did so far: whole frames, whoever reads it when."""
+        with self._wake:
+            return self._tell()
+
+    def _tell(self) -> ShadowTally:
         model = self._model
         count = self._inferences - self._not_finite
         has_classes = model is not None and bool(model.labels) and count > 0
@@ -167,21 +171,29 @@ class Shadow:
                 _LOG.warning("the shadow model fails: %s", error)
             self._failed += 1
         else:
-            is_class = bool(model.labels)
-            self._disagreements += disagrees(expected, output, is_class=is_class)
-            if np.isfinite(output).all():
-                self._confidences[0] += float(output.max())
-                self._confidences[1] += float(expected.max())
-            else:
-                self._not_finite += 1
-            elapsed_ns = round((time.perf_counter() - started) * 1e9)
-            self._latency += count_latencies(np.array([elapsed_ns], dtype=np.int64))
-            self._inferences += 1
+            self._count(model, expected, output, time.perf_counter() - started)
         elapsed_us = (time.perf_counter() - started) * 1e6
         weight = _SMOOTHING if self._latency_us else 1.0
         self._latency_us += weight * (elapsed_us - self._latency_us)
         # A runtime's own threads are not in thread_time: the longer of the two counts.
         return max(time.thread_time() - used, elapsed_us / 1e6)
+
+    def _count(
+        self, model: Model, expected: Float32, output: Float32, seconds: float
+    ) -> None:
+        is_other = disagrees(expected, output, is_class=bool(model.labels))
+        is_finite = bool(np.isfinite(output).all())
+        elapsed_ns = np.array([round(seconds * 1e9)], dtype=np.int64)
+        latency = count_latencies(elapsed_ns)
+        with self._wake:
+            self._inferences += 1
+            self._disagreements += is_other
+            self._latency += latency
+            if is_finite:
+                self._confidences[0] += float(output.max())
+                self._confidences[1] += float(expected.max())
+            else:
+                self._not_finite += 1
 
     def _rest(self, seconds: float) -> None:
         with self._wake:

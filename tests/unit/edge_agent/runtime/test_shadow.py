@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edge_agent.errors import BackendError, ModelError
-from edge_agent.flow import Float32, Result
+from edge_agent.flow import Float32, Int64, Result
 from edge_agent.runtime.model import Model, load
 from edge_agent.runtime.shadow import MAX_QUEUE, Shadow, ShadowTally, disagrees
+from edge_contract.operations import count_latencies
 from tests.support.bundles import ModelRecipe, make_bundle
 
 FRAME = np.ones((8, 2), dtype=np.float32)
@@ -40,6 +42,29 @@ def start(load: Callable[[], Model], share: float = 1.0) -> Shadow:
     shadow = Shadow(load, share)
     shadow.start()
     return shadow
+
+
+def test_who_reads_while_a_frame_is_counted_gets_whole_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(tmp_path)
+    other = np.roll(model.infer(FRAME), 1)
+    read: list[tuple[int, int, int]] = []
+
+    def count(latencies_ns: Int64) -> Int64:
+        tally = shadow.tally
+        read.append((tally.inferences, tally.disagreements, tally.not_finite))
+        return count_latencies(latencies_ns)
+
+    monkeypatch.setattr("edge_agent.runtime.shadow.count_latencies", count)
+    shadow = start(lambda: model)
+    await_tally(shadow, lambda tally: tally.digest == model.digest)
+    for _ in range(3):
+        shadow.saw(FRAME, result(other))
+    await_tally(shadow, lambda tally: tally.inferences == 3)
+    shadow.stop()
+
+    assert read == [(0, 0, 0), (1, 1, 0), (2, 2, 0)]
 
 
 def test_frames_are_compared_and_disagreements_counted(tmp_path: Path) -> None:
