@@ -18,7 +18,8 @@ other, or be nearly whole in one; it is over after two batches below four fifths
 limit.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -92,6 +93,29 @@ class Change:
     is_over: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Limits:
+    """What the features of one release may do, float64 [F] each.
+
+    Attributes:
+        missing: Share of missing values.
+        stuck: Share of repeats.
+        run: Rows on end that repeat; infinite where no run tells anything.
+    """
+
+    missing: Float64
+    stuck: Float64
+    run: Float64
+
+    @classmethod
+    def of(cls, features: Sequence[FeatureReference]) -> "_Limits":
+        return cls(
+            np.array([_missing(one) for one in features]),
+            np.array([_stuck_limit(one) for one in features]),
+            np.array([_run_limit(one) for one in features]),
+        )
+
+
 @dataclass
 class SensorWatch:
     """Tells which sensors are at fault.
@@ -107,6 +131,7 @@ class SensorWatch:
     _last_us: int = 0
     _rate_rows: int = 0
     _rate_us: int = 0
+    _limits: _Limits = field(default_factory=lambda: _Limits.of(()))
     _runs: Int64 = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     _streaks: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -139,48 +164,46 @@ class SensorWatch:
                 yield Change(fault, is_over=True)
         self._last, self._last_us = seen, now_us
         self._rate_rows, self._rate_us = seen.rows, now_us
+        self._limits = _Limits.of(seen.profile.features)
         self._runs = np.zeros(len(seen.profile.features), dtype=np.int64)
         self._streaks.clear()
 
     def _judge(self, last: Seen, seen: Seen) -> Iterator[Change]:
-        rows, features = seen.rows - last.rows, seen.profile.features
+        rows, limits = seen.rows - last.rows, self._limits
         missing = seen.missing - last.missing
         valid = np.maximum(rows - missing, 1)
         repeated = _stuck_values(seen, last)
         self._runs = np.where(repeated >= rows, self._runs + rows, 0)
-        stuck = repeated / rows
-        limits = np.array([_stuck_limit(one) for one in features])
-        longest = np.array([_longest(one) for one in features])
-        is_run = self._runs >= np.maximum(_LONGER * longest, BATCH_ROWS)
-        is_run &= longest >= 0
+        is_run = self._runs >= limits.run
         shares = {
-            "missing": (missing / rows, np.array([_missing(one) for one in features])),
+            "missing": (missing / rows, limits.missing),
             "out_of_range": (
                 (seen.outside - last.outside) / valid,
-                np.full(len(features), _OUTSIDE),
+                np.full(len(valid), _OUTSIDE),
             ),
             # A long run is a fault whatever the share is; a short one never is.
-            "stuck": (stuck, np.where(is_run, _OUTSIDE, limits)),
+            "stuck": (repeated / rows, np.where(is_run, _OUTSIDE, limits.stuck)),
         }
+        names = [one.name for one in seen.profile.features]
         for rule, (share, limit) in shares.items():
-            for index, one in enumerate(features):
-                fault = Fault(one.name, rule, _ppm(share[index]), rows)
-                yield from self._note(fault, float(share[index]), float(limit[index]))
+            error = _STANDARD_ERRORS * np.sqrt(limit * np.maximum(1 - limit, 0) / rows)
+            is_bad = (share > limit + error).tolist()
+            is_good = (share < _OVER * np.minimum(limit, 1)).tolist()
+            for index, name in enumerate(names):
+                is_open = (name, rule) in self.faults
+                if is_good[index] if is_open else is_bad[index]:
+                    fault = Fault(name, rule, _ppm(share[index]), rows)
+                    yield from self._note(fault, float(share[index]))
+                else:
+                    self._streaks.pop((name, rule), None)
 
-    def _note(self, fault: Fault, share: float, limit: float) -> Iterator[Change]:
-        """Note one batch of one feature under one rule."""
+    def _note(self, fault: Fault, share: float) -> Iterator[Change]:
+        """Note one batch that speaks for a fault, or, of an open one, against it."""
         key = (fault.feature, fault.rule)
-        error = _STANDARD_ERRORS * np.sqrt(limit * max(1 - limit, 0) / fault.rows)
-        is_open = key in self.faults
-        is_other = share < _OVER * min(limit, 1) if is_open else share > limit + error
-        if not is_other:
-            self._streaks.pop(key, None)
-            return
         streak = self._streaks[key] = self._streaks.get(key, 0) + 1
-        is_plain = not is_open and share >= _NEARLY_ALL
-        if streak < _TURNS and not is_plain:
-            return
-        yield self._turn(fault)
+        is_plain = key not in self.faults and share >= _NEARLY_ALL
+        if streak >= _TURNS or is_plain:
+            yield self._turn(fault)
 
     def _judge_rate(self, rows: int, now_us: int) -> Iterator[Change]:
         promised = self.rows_per_second
@@ -244,11 +267,12 @@ def _stuck_limit(one: FeatureReference) -> float:
     return share + (1 - share) / 2
 
 
-def _longest(one: FeatureReference) -> int:
-    """Return the longest run of the reference; -1 where no run tells anything."""
+def _run_limit(one: FeatureReference) -> float:
+    """Return how many rows on end are a fault where each repeats the one before."""
     if not _can_stick(one):
-        return -1
-    return BATCH_ROWS if one.repeat_ppm is None else one.longest_run
+        return math.inf
+    longest = BATCH_ROWS if one.repeat_ppm is None else one.longest_run
+    return max(_LONGER * longest, BATCH_ROWS)
 
 
 def _ppm(share: Float64 | float) -> int:
