@@ -170,13 +170,15 @@ class Download:
         self._is_pieced = self._have() > 0
         try:
             self._fetch()
-            if not self._is_right() and self._is_pieced:
+            found = self._digest()
+            if found != self.wanted.digest and self._is_pieced:
                 self._reset(None)
                 self._is_pieced = False
                 self._fetch()
+                found = self._digest()
         finally:
             self.allowance.close()
-        self._verify()
+        self._verify(found)
         return self.part
 
     def _fetch(self) -> None:
@@ -281,15 +283,11 @@ class Download:
                 next_step="make room on the disk; the device tries again later",
             ) from error
 
-    def _is_right(self) -> bool:
-        return self._digest() == self.wanted.digest
-
     def _digest(self) -> str:
         with self.part.open("rb") as stream:
             return hashlib.file_digest(stream, self.wanted.algorithm).hexdigest()
 
-    def _verify(self) -> None:
-        found = self._digest()
+    def _verify(self, found: str) -> None:
         if found != self.wanted.digest:
             self.discard()
             raise UpdateTrustError(
