@@ -14,7 +14,7 @@ from typing import Final
 
 from edge_agent.flow import Float32, Result
 from edge_agent.runtime.model import Model
-from edge_agent.runtime.selection import Wish, check_rule, is_striking
+from edge_agent.runtime.selection import Selector, Wish
 from edge_agent.store import write_atomic
 
 QUARANTINED: Final = "quarantined"
@@ -34,8 +34,7 @@ class Marks:
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
         self._reason = _load(self._path)
-        self._wish: Wish | None = None
-        self._model: Model | None = None
+        self._selector: Selector | None = None
         self._left = 0
         self._ends_us = 0
         self._random = random.SystemRandom()
@@ -65,9 +64,9 @@ class Marks:
         Raises:
             RequestError: The model cannot follow the rule.
         """
-        check_rule(wish.select, model.profile)
+        selector = Selector(wish.select, model)
         self._left = 0
-        self._wish, self._model = wish, model
+        self._selector = selector
         self._ends_us = now_us + wish.seconds * 1_000_000
         self._left = wish.frames
 
@@ -91,14 +90,12 @@ class Marks:
             told.marks = (*told.marks, LABEL_WANTED)
 
     def _is_wanted(self, data: Float32, result: Result) -> bool:
-        wish, model, output = self._wish, self._model, result.output
-        if wish is None or model is None or output is None:
+        selector, output = self._selector, result.output
+        if selector is None or output is None or result.digest != selector.digest:
             return False
-        if result.digest != model.digest:
-            return False
-        if wish.select == "random":
+        if selector.rule == "random":
             return self._random.randrange(_ONE_IN) == 0
-        return is_striking(wish.select, data, output, model)
+        return selector.is_striking(data, output)
 
 
 def _load(path: Path) -> str | None:

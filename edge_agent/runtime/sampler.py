@@ -14,7 +14,7 @@ from typing import Final
 from edge_agent.errors import RequestError
 from edge_agent.flow import Float32, Result
 from edge_agent.runtime.model import Model
-from edge_agent.runtime.selection import Wish, check_rule, is_striking
+from edge_agent.runtime.selection import Selector, Wish
 
 MAX_QUEUE: Final = 16
 MAX_HELD_BYTES: Final = 4 * 1024 * 1024
@@ -39,7 +39,7 @@ class Picked:
 @dataclass(slots=True, eq=False)
 class _Open:
     wish: Wish
-    model: Model
+    selector: Selector
     ends_us: int
     queue: deque[tuple[Float32, Result]] = field(default_factory=deque)
     picked: list[Picked] = field(default_factory=list)
@@ -73,19 +73,15 @@ class Sampler:
         """
         if self._open is not None:
             raise RequestError("samples: expected one request at a time, found two")
-        check_rule(wish.select, model.profile)
-        self._open = _Open(wish, model, now_us + wish.seconds * 1_000_000)
-
-    def cancel(self) -> None:
-        """Forget the open request, and what was picked for it."""
-        self._open = None
+        selector = Selector(wish.select, model)
+        self._open = _Open(wish, selector, now_us + wish.seconds * 1_000_000)
 
     def saw(self, data: Float32, result: Result) -> None:
         """Take a copy of a frame while one is wanted; see ``Watcher.saw``."""
         one = self._open
         if one is None or result.output is None or len(one.queue) >= MAX_QUEUE:
             return
-        if result.digest == one.model.digest:
+        if result.digest == one.selector.digest:
             one.queue.append((data.copy(), result))
 
     def poll(self, now_us: int) -> list[Picked] | None:
@@ -120,8 +116,8 @@ class Sampler:
         )
         if is_soon or len(one.picked) >= one.wish.frames or not _fits(one, data):
             return
-        output, rule = result.output, one.wish.select
-        if output is not None and is_striking(rule, data, output, one.model):
+        output = result.output
+        if output is not None and one.selector.is_striking(data, output):
             one.last_us = result.time_us
             one.held_bytes += data.nbytes
             one.picked.append(picked)

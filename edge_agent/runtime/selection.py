@@ -69,31 +69,40 @@ def _bounded(arguments: Mapping[str, Any], name: str, default: int, most: int) -
     return found
 
 
-def check_rule(rule: Rule, profile: ReferenceProfile) -> None:
-    """Refuse a rule that a model cannot follow.
+class Selector:
+    """Says which frames of one model are near the threshold, or new, as a rule asks.
+
+    Args:
+        rule: The rule; ``random`` looks at nothing, and is left to who draws.
+        model: The model that serves.
 
     Raises:
         RequestError: There is no threshold: the model has no classes.
     """
-    if rule == "near-threshold" and not isinstance(profile.outputs, OutputReference):
-        msg = "select: expected a model with classes for near-threshold"
-        raise RequestError(f"{msg}, found one of real values")
 
+    def __init__(self, rule: Rule, model: Model) -> None:
+        is_classifier = isinstance(model.profile.outputs, OutputReference)
+        if rule == "near-threshold" and not is_classifier:
+            msg = "select: expected a model with classes for near-threshold"
+            raise RequestError(f"{msg}, found one of real values")
+        self.rule = rule
+        self.digest = model.digest
+        self._model = model
+        self._novelty = Novelty(model.profile)
 
-def is_striking(rule: Rule, data: Float32, output: Float32, model: Model) -> bool:
-    """Return whether a frame is near the threshold, or new, as the rule asks.
+    def is_striking(self, data: Float32, output: Float32) -> bool:
+        """Return whether a frame is what the rule asks for.
 
-    Args:
-        rule: Not ``random``, which looks at nothing.
-        data: float32, the frame as it was given.
-        output: float32 [K], what the model made of it.
-        model: The model.
-    """
-    if rule == "near-threshold":
-        return is_near_threshold(output, model.profile)
-    rows = data.reshape(model.rows_shape)
-    observed = rows if model.reduce is None else model.reduce(rows)
-    return is_novel(observed, model.profile)
+        Args:
+            data: float32, the frame as it was given.
+            output: float32 [K], what the model made of it.
+        """
+        model = self._model
+        if self.rule == "near-threshold":
+            return is_near_threshold(output, model.profile)
+        rows = data.reshape(model.rows_shape)
+        observed = rows if model.reduce is None else model.reduce(rows)
+        return self._novelty.is_far(observed)
 
 
 def is_near_threshold(output: Float32, profile: ReferenceProfile) -> bool:
@@ -110,27 +119,42 @@ def is_near_threshold(output: Float32, profile: ReferenceProfile) -> bool:
     return bool(first - second < outputs.margin_edges[0])
 
 
-def is_novel(rows: Float32, profile: ReferenceProfile) -> bool:
-    """Return whether a frame is far from the reference in any feature.
+class Novelty:
+    """Tells frames that are far from a reference in any feature.
 
     Far is: half of the rows outside of the calibration data's range, or of categories
     that it did not have; or a mean three of its standard deviations from its mean.
 
     Args:
-        rows: float32 [n, F], what is observed of the frame.
-        profile: Of the model.
+        profile: Of the model; read once, as frames come as often as inferences do.
     """
-    features = profile.features
-    low = np.array([one.low for one in features])
-    high = np.array([one.high for one in features])
-    outside = (rows < low) | (rows > high)
-    for index, one in enumerate(features):
-        if one.categories is not None:
-            outside[:, index] = ~np.isin(rows[:, index], one.categories)
-    if (outside.mean(axis=0) >= _HALF).any():
-        return True
-    is_number = np.array([one.categories is None and one.sd > 0 for one in features])
-    mean = np.array([one.mean for one in features])
-    sd = np.array([max(one.sd, 1e-12) for one in features])
-    far = np.abs(rows.mean(axis=0, dtype=np.float64) - mean) > _FAR * sd
-    return bool((far & is_number).any())
+
+    def __init__(self, profile: ReferenceProfile) -> None:
+        features = profile.features
+        self._low = np.array([one.low for one in features])
+        self._high = np.array([one.high for one in features])
+        self._categories = {
+            index: one.categories
+            for index, one in enumerate(features)
+            if one.categories is not None
+        }
+        self._mean = np.array([one.mean for one in features])
+        # A category's mean tells nothing, and nothing varies around a constant.
+        self._reach = np.array(
+            [
+                _FAR * max(one.sd, 1e-12)
+                if one.categories is None and one.sd > 0
+                else np.inf
+                for one in features
+            ]
+        )
+
+    def is_far(self, rows: Float32) -> bool:
+        """Return whether a frame is: float32 [n, F], what is observed of it."""
+        outside = (rows < self._low) | (rows > self._high)
+        for index, values in self._categories.items():
+            outside[:, index] = ~np.isin(rows[:, index], values)
+        if (outside.mean(axis=0) >= _HALF).any():
+            return True
+        distance = np.abs(rows.mean(axis=0, dtype=np.float64) - self._mean)
+        return bool((distance > self._reach).any())

@@ -12,7 +12,7 @@ from edge_agent.flow import Result
 from edge_agent.runtime.marks import Marks
 from edge_agent.runtime.model import Model
 from edge_agent.runtime.sampler import MAX_QUEUE, Picked, Sampler
-from edge_agent.runtime.selection import Wish, is_near_threshold, is_novel
+from edge_agent.runtime.selection import Novelty, Wish, is_near_threshold
 from edge_contract.profile import OutputReference
 from tests.conformance.samples import real_profile
 from tests.support.bundles import ModelRecipe
@@ -69,7 +69,7 @@ def test_near_the_threshold_is_the_reference_s_lowest_eighth() -> None:
 def test_new_is_what_lies_far_from_the_reference(
     rows: list[list[float]], is_new: object
 ) -> None:
-    assert is_novel(np.array(rows, np.float32), PROFILE) is is_new
+    assert Novelty(PROFILE).is_far(np.array(rows, np.float32)) is is_new
 
 
 def test_a_category_that_the_reference_did_not_have_is_new() -> None:
@@ -82,9 +82,10 @@ def test_a_category_that_the_reference_did_not_have_is_new() -> None:
         high=7.0,
     )
     profile = replace(PROFILE, features=(mode, *PROFILE.features[1:]))
+    novelty = Novelty(profile)
 
-    assert is_novel(np.array([[3, 0]], np.float32), profile)
-    assert not is_novel(np.array([[7, 0]], np.float32), profile)
+    assert novelty.is_far(np.array([[3, 0]], np.float32))
+    assert not novelty.is_far(np.array([[7, 0]], np.float32))
 
 
 @pytest.mark.parametrize(
