@@ -63,6 +63,11 @@ class Window:
         """Inferences that this window accounts for, lost ones too."""
         return self.statistics.inferences + self.statistics.failed + self.lost
 
+    @property
+    def held(self) -> int:
+        """Rows or inferences, whichever are fewer: among them noise hides one."""
+        return min(self.statistics.rows, self.produced)
+
 
 class Accumulator:
     """Sums observations of one release into windows of event time.
@@ -134,9 +139,7 @@ class Accumulator:
     def is_tellable(self) -> bool:
         """Whether the open window holds enough to be told."""
         window = self.open_window
-        if window is None:
-            return False
-        return min(window.statistics.rows, window.produced) >= self._least
+        return window is not None and window.held >= self._least
 
     def resume(self, window: Window) -> bool:
         """Go on with a window of an earlier run, if it is one of ours.

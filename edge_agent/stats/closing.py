@@ -85,5 +85,4 @@ def is_tellable(window: Window, noise: Noise | None) -> bool:
     Not one that holds too little, nor one whose release is not known any more: nobody
     knows how much noise would hide its inferences.
     """
-    held = min(window.statistics.rows, window.produced)
-    return noise is not None and held >= LEAST_INFERENCES
+    return noise is not None and window.held >= LEAST_INFERENCES
