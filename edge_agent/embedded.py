@@ -47,7 +47,6 @@ class EmbeddedAgent:
         path = config.resolve()
         layers = read_layers(path, flags)
         set_level(layers.resolve().config.log.level)
-        self._stack = ExitStack()
         self._error: BaseException | None = None
         self._is_ended = False
         self._ready = threading.Event()
